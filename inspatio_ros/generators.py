@@ -1,0 +1,114 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What completes the render: no network at all, or STAR at one of its sizes. All share one interface."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from inspatio_ros.config import check_size
+from inspatio_ros.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from inspatio_ros.geometry import PinholeCamera
+    from inspatio_ros.spatial.render import Condition
+
+#: Every generator by name, the cheapest first.
+GENERATORS = ('render', 'nano', '1.3b')
+
+#: Ways to fill the holes of the `render` generator.
+FILLS = ('smooth', 'nearest', 'black')
+
+
+class Generator(Protocol):
+    """Completes conditions block by block; it owns whatever state runs from one block to the next."""
+
+    name: str
+    width: int
+    height: int
+    frame_rate: float
+    #: Frames of the recording that a block of a static reference takes (0: the generator looks at none).
+    reference_count: int
+
+    def frames_in_next_block(self) -> int:
+        """Count the frames that the next step wants."""
+
+    def reset(self, seed: int) -> None:
+        """Forget every block and draw from this seed."""
+
+    def step(self, condition: Condition, reference_images: Tensor | None,
+             reference_keys: tuple[int, ...] | None) -> tuple[Tensor, dict[str, float]]:
+        """Complete one block: images float32 [F, 3, H, W] in [-1, 1] and the seconds of each stage."""
+
+
+class RenderGenerator:
+    """No network: the render with its holes filled. The baseline, and what runs on anything."""
+
+    name = 'render'
+    reference_count = 0
+    #: Without a network a block is only a batch: short enough to answer a command soon, long enough for two cores.
+    default_frames_per_block = 4
+    #: A camera's usual size at most; the recording may be larger than anyone wants to stream.
+    largest = (832, 480)
+
+    def __init__(self, camera: PinholeCamera, width: int | None = None, height: int | None = None,
+                 fill: str = 'smooth', frame_rate: float = 24., frames_per_block: int | None = None) -> None:
+        if fill not in FILLS:
+            raise ConfigurationError(f'fill {fill!r} is unknown; choose one of {", ".join(FILLS)}')
+        fit_width, fit_height = _size_within(camera, *self.largest)
+        self.width, self.height = width or fit_width, height or fit_height
+        check_size(self.width, self.height)
+        self.frame_rate, self.fill = float(frame_rate), fill
+        self._frames_per_block = frames_per_block or self.default_frames_per_block
+
+    def frames_in_next_block(self) -> int:
+        """Count the frames that the next step wants; any other count works too."""
+        return self._frames_per_block
+
+    def reset(self, seed: int) -> None:
+        """Do nothing: there is neither state nor randomness."""
+
+    def step(self, condition: Condition, reference_images: Tensor | None = None,
+             reference_keys: tuple[int, ...] | None = None) -> tuple[Tensor, dict[str, float]]:
+        """Fill the holes of the render."""
+        from inspatio_ros.spatial.fill import fill
+        start = time.perf_counter()
+        images = fill(condition, self.fill)
+        return images, {'fill': time.perf_counter() - start}
+
+
+def _size_within(camera: PinholeCamera, width: int, height: int, multiple: int = 16) -> tuple[int, int]:
+    """Give the camera's size, shrunk to lie within width x height, each side rounded to a multiple of 16."""
+    scale = min(1., width / camera.width, height / camera.height)
+    return tuple(max(multiple, round(side * scale / multiple) * multiple) for side in (camera.width, camera.height))
+
+
+def open_generator(name: str, camera: PinholeCamera, *, width: int | None = None, height: int | None = None,
+                   device: str = 'cpu', fill: str = 'smooth', weights: str | Path | None = None,
+                   frames_per_block: int | None = None) -> Generator:
+    """Open a generator by name.
+
+    Args:
+        name: one of GENERATORS.
+        camera: the recording's camera, for the default size of `render`.
+        width, height: image size in pixels, multiples of 16; the generator's own by default.
+        device: a torch device.
+        fill: how `render` fills holes, one of FILLS.
+        weights: folder of the weights; by default the packaged ones or INSPATIO_WEIGHTS.
+        frames_per_block: for `render` only; STAR's blocks have the size they were trained with.
+
+    Raises:
+        ConfigurationError: the name, the size or the fill is not one that works.
+        WeightsError: the weights are missing or do not fit.
+
+    """
+    if name not in GENERATORS:
+        raise ConfigurationError(f'generator {name!r} is unknown; choose one of {", ".join(GENERATORS)}')
+    if name == 'render':
+        return RenderGenerator(camera, width, height, fill, frames_per_block=frames_per_block)
+    from inspatio_ros.star.pipeline import StarPipeline
+    return StarPipeline.load(name, weights, device=device, width=width, height=height)
