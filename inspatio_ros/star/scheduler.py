@@ -34,8 +34,7 @@ class FlowScheduler:
         self.release_whole_batch_step = release_whole_batch_step
         self.sigmas = self.sigma_grid(self.config.num_train_timesteps)
         self.timesteps = self.sigmas * self.config.num_train_timesteps
-        steps = torch.tensor(self.config.denoising_steps)
-        self.denoising_timesteps = self.warp(steps)
+        self.denoising_timesteps = self.warp(torch.tensor(self.config.denoising_steps))
         self.denoising_sigmas = self.sigma(self.denoising_timesteps)
 
     def sigma_grid(self, count: int) -> Tensor:
@@ -68,7 +67,7 @@ class FlowScheduler:
         return clean(x_t, flow, self.sigma(timestep))
 
     def x0_to_flow(self, x0: Tensor, x_t: Tensor, timestep: Tensor) -> Tensor:
-        """Give the velocity [N, ...] that points at clean latents: (x_t - x0) / sigma, computed in float64."""
+        """Give the velocity [N, ...] that points at clean latents: (x_t - x0) / sigma, in float64; undefined at 0."""
         sigma = _like(self.sigma(timestep).to(torch.float64), x_t)
         return ((x_t.to(torch.float64) - x0.to(torch.float64)) / sigma).to(x0.dtype)
 
