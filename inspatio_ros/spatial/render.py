@@ -13,11 +13,13 @@ the largest ln(1 + z) of the whole clip. Here the same weight is taken relative 
 - a surface more than DEPTH_TOLERANCE behind the nearest one is hidden, and contributes nothing;
 - a share below MIN_SHARE of a source pixel is no evidence: it neither makes a pixel known nor hides what lies behind.
 
-The released behaviour, faults included, is `release=True`.
+The released behaviour, faults included, is `release=True`. The torch code below runs on any device, and is the slow
+twin of the CPU kernel in `splat_kernel.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +30,8 @@ from torch import Tensor
 DEPTH_POWER = 16
 #: Relative depth beyond the nearest surface of a pixel at which another surface counts as hidden behind it.
 DEPTH_TOLERANCE = 0.05
+#: Relative depth by which another view must be nearer to replace what a better view shows.
+FUSE_TOLERANCE = 0.05
 #: The least bilinear share of a source pixel that counts.
 MIN_SHARE = 1 / 16
 #: The value of a hole in the rendered image (black in [-1, 1]).
@@ -48,18 +52,35 @@ class Condition:
 
 
 def splat(image: Tensor, z_depth: Tensor, K_source: np.ndarray, T_target_source: np.ndarray, K_target: np.ndarray,
-          size: tuple[int, int], release: bool = False) -> Condition:
+          size: tuple[int, int], release: bool = False, kernel: str = 'auto') -> Condition:
     """Splat source frames into target cameras.
 
     `image` float32 [F, 3, h, w] in [-1, 1]; `z_depth` float32 [F, h, w], 0 or NaN unknown; `K_source` and `K_target`
     [3, 3]; `T_target_source` [F, 4, 4]; `size` (width, height) of the target. `release=True` computes what the released
-    code computes (golden/forward_warp).
+    code computes (golden/forward_warp). `kernel` 'torch' or 'numba' (CPU only); 'auto' takes numba on the CPU.
     Raises ValueError for shapes that do not fit each other.
     """
     _check_shapes(image, z_depth, T_target_source)
     if release:
         return _splat_release(image, z_depth, K_source, T_target_source, K_target, size)
+    if kernel == 'numba' or (kernel == 'auto' and image.device.type == 'cpu' and image.dtype == torch.float32):
+        from inspatio_ros.spatial.splat_kernel import splat_cpu
+        return splat_cpu(image, z_depth, K_source, T_target_source, K_target, size)
     return _splat_torch(image, z_depth, K_source, T_target_source, K_target, size)
+
+
+def fuse(conditions: Sequence[Condition]) -> Condition:
+    """Fuse renders of the same target from several views, best first, by nearest depth.
+
+    A later view shows only where the earlier ones have a hole, or where it is nearer by more than FUSE_TOLERANCE: mixing
+    views of one surface would blur it, as poses are never exact and exposures differ.
+    """
+    best = conditions[0]
+    for other in conditions[1:]:
+        wins = (other.mask[:, 0] > 0) & ~(other.z_depth >= best.z_depth * (1 - FUSE_TOLERANCE))
+        best = Condition(torch.where(wins[:, None], other.image, best.image), torch.maximum(best.mask, other.mask),
+                         torch.where(wins, other.z_depth, best.z_depth))
+    return best
 
 
 def _check_shapes(image: Tensor, z_depth: Tensor, T_target_source: np.ndarray) -> None:

@@ -1,0 +1,356 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The forward splat of `render.py` on the CPU: several source views of one frame, fused by nearest depth.
+
+Work is split by bands of target rows, which share nothing, so any number of threads gives the same picture. The
+kernels release the GIL and run on a pool of our own: numba's parallel loops abort the process when two Python threads
+(a node's worker and a publisher, say) enter them at once.
+
+Views come best first. A view changes a pixel only where nothing is known yet, or where it sees a surface clearly
+nearer; its tiles (TILE x TILE source pixels with their depth range) are left out when they cannot do either.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+
+from inspatio_ros.spatial.render import (
+    DEPTH_POWER,
+    DEPTH_TOLERANCE,
+    FUSE_TOLERANCE,
+    HOLE,
+    MIN_SHARE,
+    Condition,
+    pixel_motion,
+)
+
+#: Edge of the square tiles in which source pixels are culled and target pixels are visited.
+TILE = 16
+
+_jit = njit(nogil=True, cache=True, error_model='numpy', fastmath={'contract', 'arcp', 'nsz'})
+_ONE = np.float32(1)
+_INF = np.float32(np.inf)
+_MIN_SHARE = np.float32(MIN_SHARE)
+_BEHIND = np.float32(1 + DEPTH_TOLERANCE)
+_NEARER = np.float32(1 - FUSE_TOLERANCE)
+_SQUARINGS = int(np.log2(DEPTH_POWER))
+if 2 ** _SQUARINGS != DEPTH_POWER:
+    raise AssertionError('the kernel raises to DEPTH_POWER by squaring: it must be a power of two')
+
+
+@dataclass(frozen=True)
+class SourcePixels:
+    """What the kernel needs of one source view.
+
+    `colour` uint8 or float32 [h, w, 3]; `z_depth` float32 [h, w], NaN or <= 0 unknown; `tile_range` float32
+    [ceil(h / TILE), ceil(w / TILE), 2], the least and the largest known depth of each tile (inf, -inf where none).
+    """
+
+    colour: np.ndarray
+    z_depth: np.ndarray
+    tile_range: np.ndarray
+
+    @classmethod
+    def of(cls, colour: np.ndarray, z_depth: np.ndarray) -> SourcePixels:
+        """Measure the tiles of a view."""
+        colour, z_depth = np.ascontiguousarray(colour), np.ascontiguousarray(z_depth, dtype=np.float32)
+        return cls(colour, z_depth, _tile_ranges(z_depth))
+
+
+@dataclass(frozen=True)
+class View:
+    """A source view as one target frame sees it: its pixels, and where they land (see `render.pixel_motion`)."""
+
+    pixels: SourcePixels
+    A: np.ndarray
+    b: np.ndarray
+
+
+def splat_cpu(image: Tensor, z_depth: Tensor, K_source: np.ndarray, T_target_source: np.ndarray,
+              K_target: np.ndarray, size: tuple[int, int]) -> Condition:
+    """Splat one source frame into each target camera; arguments as in `render.splat`."""
+    A, b = pixel_motion(K_source, np.asarray(T_target_source), K_target)
+    colours = image.detach().movedim(1, -1).contiguous().numpy()
+    depths = z_depth.detach().contiguous().numpy()
+    return splat_views([[View(SourcePixels.of(*pixels), *motion)] for *pixels, motion
+                        in zip(colours, depths, zip(A, b, strict=True), strict=True)], size)
+
+
+def splat_views(frames: Sequence[Sequence[View]], size: tuple[int, int], cull: bool = True) -> Condition:
+    """Render frames, each from its views (best first), into a Condition of `size` (width, height) on the CPU.
+
+    Colours of uint8 views are brought to [-1, 1]. `cull=False` visits every tile: the tests' way to see what culling
+    leaves out.
+    """
+    width, height = size
+    image = torch.empty(len(frames), 3, height, width)
+    mask = torch.empty(len(frames), 1, height, width)
+    z_depth = torch.empty(len(frames), height, width)
+    threads = torch.get_num_threads()
+    bands = max(1, min(-(-threads // max(len(frames), 1)), height // TILE))
+    jobs = []
+    for views, *planes in zip(frames, image.numpy(), mask.numpy()[:, 0], z_depth.numpy(), strict=True):
+        edges = np.linspace(0, -(-height // TILE), bands + 1).round().astype(int) * TILE
+        jobs += [(views, *(plane[..., top:min(bottom, height), :] for plane in planes), top, height, cull)
+                 for top, bottom in zip(edges[:-1], edges[1:], strict=True)]
+    run_parallel(_render_band, jobs)
+    return Condition(image, mask, z_depth)
+
+
+def run_parallel(function, jobs: Sequence[tuple]) -> None:
+    """Call `function(*job)` for each job, on as many threads as torch may use; the first error is raised."""
+    threads = torch.get_num_threads()
+    if threads == 1 or len(jobs) == 1:
+        for job in jobs:
+            function(*job)
+    else:
+        list(_pool(threads).map(lambda job: function(*job), jobs))
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix='splat')
+
+
+class _Scratch(threading.local):
+    """Buffers of one thread, kept between frames: the page faults of fresh ones cost as much as the splat."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, np.ndarray] = {}
+
+    def get(self, name: str, size: int, dtype: type = np.float32) -> np.ndarray:
+        buffer = self._buffers.get(name)
+        if buffer is None or len(buffer) < size:
+            buffer = self._buffers[name] = np.empty(size, dtype)
+        return buffer[:size]
+
+
+_scratch = _Scratch()
+
+
+def _render_band(views: Sequence[View], image: np.ndarray, mask: np.ndarray, z_depth: np.ndarray, top: int,
+                 target_height: int, cull: bool) -> None:
+    """Render the target rows [top, top + height) of one frame into image [3, height, W], mask and z_depth."""
+    height, width = z_depth.shape
+    image[:], mask[:], z_depth[:] = HOLE, 0., np.nan
+    padded = (height + 2) * (width + 2)
+    nearest = _scratch.get('nearest', padded)
+    sums = _scratch.get('sums', padded * 5).reshape(padded, 5)
+    cells = -(-height // TILE), -(-width // TILE)
+    for view in views:
+        pixels = view.pixels
+        A, b = view.A.astype(np.float32), view.b.astype(np.float32)
+        farthest = _farthest_of_cells(z_depth, *cells) if cull else np.full(cells, _INF)
+        active, touched = _select_tiles(pixels.tile_range, *pixels.z_depth.shape, A, b, top, width, height, farthest)
+        if not active.any():
+            continue
+        count = pixels.z_depth.size + 1
+        x, y, z = (_scratch.get(name, count) for name in 'xyz')
+        index = _scratch.get('index', count, np.int32)
+        points = _project(pixels.z_depth, active, A, b, top, width, height, x, y, z, index)
+        _clear(touched, nearest, sums, width, height)
+        _find_nearest(points, x, y, z, nearest, width + 2)
+        colour = pixels.colour.reshape(-1, 3)
+        _accumulate(points, x, y, z, index, colour, nearest, sums, width + 2)
+        gain, offset = (1 / 127.5, -1.) if colour.dtype == np.uint8 else (1., 0.)
+        _resolve(touched, sums, np.float32(gain), np.float32(offset), image, mask, z_depth)
+
+
+@_jit
+def _tile_ranges(z_depth):
+    height, width = z_depth.shape
+    rows, columns = -(-height // TILE), -(-width // TILE)
+    ranges = np.empty((rows, columns, 2), np.float32)
+    ranges[..., 0], ranges[..., 1] = _INF, -_INF
+    for y in range(height):
+        for x in range(width):
+            z = z_depth[y, x]
+            if z > 0 and z < _INF:
+                tile = ranges[y // TILE, x // TILE]
+                tile[0] = min(tile[0], z)
+                tile[1] = max(tile[1], z)
+    return ranges
+
+
+@_jit
+def _farthest_of_cells(z_depth, rows, columns):
+    """Give for each TILE x TILE cell of the target its largest depth so far, inf where it has a hole."""
+    height, width = z_depth.shape
+    farthest = np.zeros((rows, columns), np.float32)
+    for y in range(height):
+        for x in range(width):
+            z = z_depth[y, x]
+            r, c = y // TILE, x // TILE
+            farthest[r, c] = max(farthest[r, c], z if z > 0 else _INF)
+    return farthest
+
+
+@_jit
+def _tile_bounds(x0, y0, x1, y1, z0, z1, A, b):
+    """Bound the projection of a piece of the source's frustum: (x min, x max, y min, y max, z min, z max)."""
+    xa, xb, ya, yb, za, zb = _INF, -_INF, _INF, -_INF, _INF, -_INF
+    for corner in range(8):
+        x = x1 if corner & 1 else x0
+        y = y1 if corner & 2 else y0
+        z = z1 if corner & 4 else z0
+        pz = (A[2, 0] * x + A[2, 1] * y + A[2, 2]) * z + b[2]
+        za, zb = min(za, pz), max(zb, pz)
+        if pz > 0:
+            px = ((A[0, 0] * x + A[0, 1] * y + A[0, 2]) * z + b[0]) / pz
+            py = ((A[1, 0] * x + A[1, 1] * y + A[1, 2]) * z + b[1]) / pz
+            xa, xb, ya, yb = min(xa, px), max(xb, px), min(ya, py), max(yb, py)
+    if za <= 0:
+        # The piece crosses the camera's plane: what of it is in front may project anywhere.
+        xa, xb, ya, yb = -_INF, _INF, -_INF, _INF
+    return xa, xb, ya, yb, za, zb
+
+
+@_jit
+def _select_tiles(ranges, source_height, source_width, A, b, top, width, height, farthest):
+    """Say which source tiles can change the band, and which cells of the band they touch (two bool arrays)."""
+    rows, columns = ranges.shape[:2]
+    active = np.zeros((rows, columns), np.bool_)
+    touched = np.zeros(farthest.shape, np.bool_)
+    for r in range(rows):
+        for c in range(columns):
+            z0, z1 = ranges[r, c]
+            if z0 > z1:
+                continue
+            xa, xb, ya, yb, za, zb = _tile_bounds(
+                np.float32(c * TILE), np.float32(r * TILE), np.float32(min((c + 1) * TILE, source_width) - 1),
+                np.float32(min((r + 1) * TILE, source_height) - 1), z0, z1, A, b)
+            ya, yb = ya - top, yb - top
+            if zb <= 0 or xb <= -1 or xa >= width or yb <= -1 or ya >= height:
+                continue
+            # One pixel more on each side: a point is shared among the pixels around it, and float32 rounds.
+            ca, cb = int(max(xa - 2, 0)) // TILE, int(min(xb + 2, width - 1)) // TILE
+            ra, rb = int(max(ya - 2, 0)) // TILE, int(min(yb + 2, height - 1)) // TILE
+            if (farthest[ra:rb + 1, ca:cb + 1] * _NEARER > za).any():
+                active[r, c] = True
+                touched[ra:rb + 1, ca:cb + 1] = True
+    return active, touched
+
+
+@_jit
+def _project(z_depth, active, A, b, top, width, height, xs, ys, zs, index):
+    """Project the known pixels of the active tiles; keep (x, y - top, z, source index) of those in the band."""
+    source_height, source_width = z_depth.shape
+    x_buffer, y_buffer, z_buffer = (np.empty(source_width, np.float32), np.empty(source_width, np.float32),
+                                    np.empty(source_width, np.float32))
+    a0, a1, a2 = A[0, 0], A[1, 0], A[2, 0]
+    x_end, y_end, first_row = np.float32(width), np.float32(height), np.float32(top)
+    count = 0
+    for y in range(source_height):
+        tiles = active[y // TILE]
+        r0 = A[0, 1] * np.float32(y) + A[0, 2]
+        r1 = A[1, 1] * np.float32(y) + A[1, 2]
+        r2 = A[2, 1] * np.float32(y) + A[2, 2]
+        end = 0
+        while end < source_width:
+            # A run of neighbouring active tiles; the first loop over it has no branch, so it is vectorised.
+            start = end
+            while start < source_width and not tiles[start // TILE]:
+                start += TILE
+            end = start
+            while end < source_width and tiles[end // TILE]:
+                end += TILE
+            end = min(end, source_width)
+            for x in range(start, end):
+                column, z = np.float32(x), z_depth[y, x]
+                pz = (a2 * column + r2) * z + b[2]
+                inverse = _ONE / pz
+                x_buffer[x] = ((a0 * column + r0) * z + b[0]) * inverse
+                y_buffer[x] = ((a1 * column + r1) * z + b[1]) * inverse - first_row
+                z_buffer[x] = pz if z > 0 else np.float32(-1)
+            for x in range(start, end):
+                px, py, pz = x_buffer[x], y_buffer[x], z_buffer[x]
+                xs[count], ys[count], zs[count], index[count] = px, py, pz, y * source_width + x
+                count += (pz > 0) & (pz < _INF) & (px > -1) & (px < x_end) & (py > -1) & (py < y_end)
+    return count
+
+
+@_jit
+def _clear(touched, nearest, sums, width, height):
+    """Reset the touched cells, with a border of one pixel, of the padded buffers."""
+    for r in range(touched.shape[0]):
+        for c in range(touched.shape[1]):
+            if touched[r, c]:
+                start, end = c * TILE, min((c + 1) * TILE, width) + 2
+                for y in range(r * TILE, min((r + 1) * TILE, height) + 2):
+                    nearest[y * (width + 2) + start:y * (width + 2) + end] = _INF
+                    sums[y * (width + 2) + start:y * (width + 2) + end] = 0
+
+
+@_jit
+def _corner(x, y, pitch):
+    """Give the padded pixel left above (x, y), and the four bilinear shares."""
+    column, row = int(x + _ONE), int(y + _ONE)
+    fx, fy = x + _ONE - np.float32(column), y + _ONE - np.float32(row)
+    gx, gy = _ONE - fx, _ONE - fy
+    return row * pitch + column, gx * gy, fx * gy, gx * fy, fx * fy
+
+
+@_jit
+def _find_nearest(count, xs, ys, zs, nearest, pitch):
+    for i in range(count):
+        z = zs[i]
+        p, s00, s01, s10, s11 = _corner(xs[i], ys[i], pitch)
+        nearest[p] = min(nearest[p], z if s00 >= _MIN_SHARE else _INF)
+        nearest[p + 1] = min(nearest[p + 1], z if s01 >= _MIN_SHARE else _INF)
+        nearest[p + pitch] = min(nearest[p + pitch], z if s10 >= _MIN_SHARE else _INF)
+        nearest[p + pitch + 1] = min(nearest[p + pitch + 1], z if s11 >= _MIN_SHARE else _INF)
+
+
+@_jit
+def _add(sums, p, share, z, nearest, red, green, blue):
+    if share >= _MIN_SHARE and z <= nearest[p] * _BEHIND:
+        factor = nearest[p] / z
+        for _ in range(_SQUARINGS):
+            factor *= factor
+        weight = share * factor
+        sums[p, 0] += weight * red
+        sums[p, 1] += weight * green
+        sums[p, 2] += weight * blue
+        sums[p, 3] += weight * z
+        sums[p, 4] += weight
+
+
+@_jit
+def _accumulate(count, xs, ys, zs, index, colour, nearest, sums, pitch):
+    for i in range(count):
+        p, s00, s01, s10, s11 = _corner(xs[i], ys[i], pitch)
+        z, k = zs[i], index[i]
+        red, green, blue = np.float32(colour[k, 0]), np.float32(colour[k, 1]), np.float32(colour[k, 2])
+        _add(sums, p, s00, z, nearest, red, green, blue)
+        _add(sums, p + 1, s01, z, nearest, red, green, blue)
+        _add(sums, p + pitch, s10, z, nearest, red, green, blue)
+        _add(sums, p + pitch + 1, s11, z, nearest, red, green, blue)
+
+
+@_jit
+def _resolve(touched, sums, gain, offset, image, mask, z_depth):
+    """Write the weighted means of the touched cells wherever nothing, or only something farther, is known."""
+    height, width = z_depth.shape
+    for r in range(touched.shape[0]):
+        for c in range(touched.shape[1]):
+            if not touched[r, c]:
+                continue
+            for y in range(r * TILE, min((r + 1) * TILE, height)):
+                for x in range(c * TILE, min((c + 1) * TILE, width)):
+                    total = sums[(y + 1) * (width + 2) + x + 1]
+                    if total[4] > 0:
+                        inverse = _ONE / total[4]
+                        z = total[3] * inverse
+                        if mask[y, x] == 0 or z < z_depth[y, x] * _NEARER:
+                            for channel in range(3):
+                                image[channel, y, x] = total[channel] * inverse * gain + offset
+                            mask[y, x], z_depth[y, x] = _ONE, z
