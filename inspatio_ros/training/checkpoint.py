@@ -1,0 +1,100 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Training checkpoints: one safetensors file a step, written beside and renamed, the last two kept."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from inspatio_ros.errors import InspatioError
+
+#: Checkpoints that stay on disk: the newest, and the one before it should the newest be damaged.
+KEPT = 2
+
+
+class CheckpointError(InspatioError):
+    """A checkpoint cannot be used; the message says which, why, and which one still can."""
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    """Write tensors and JSON metadata to a safetensors file; a failure leaves what was there before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f'.{path.name}.partial')
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    try:
+        save_file(plain, beside, {key: json.dumps(value) for key, value in metadata.items()})
+        os.replace(beside, path)
+    except (OSError, SafetensorError) as error:
+        beside.unlink(missing_ok=True)
+        raise CheckpointError(f'{path} could not be written ({error}); what was saved before is untouched') from error
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read tensors and JSON metadata of a safetensors file."""
+    try:
+        with safe_open(path, 'pt') as file:
+            metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f'{path} cannot be read ({error})') from error
+
+
+class CheckpointFolder:
+    """The checkpoints of one stage: `step_00000100.safetensors` and so on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def paths(self) -> list[Path]:
+        """List the checkpoints, the oldest first."""
+        return sorted(self.folder.glob('step_*.safetensors'))
+
+    def save(self, step: int, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> Path:
+        """Write one checkpoint and remove those beyond the last two."""
+        path = self.folder / f'step_{step:08d}.safetensors'
+        save_tensors(path, tensors, {**metadata, 'step': step})
+        for old in self.paths()[:-KEPT]:
+            old.unlink()
+        return path
+
+    def newest(self) -> tuple[Path, dict[str, Tensor], dict[str, Any]] | None:
+        """Read the newest checkpoint that is whole; None if there is none. Damaged ones are named and set aside."""
+        for path in reversed(self.paths()):
+            try:
+                return path, *load_tensors(path)
+            except CheckpointError as error:
+                aside = path.with_suffix('.damaged')
+                path.replace(aside)
+                print(f'{error}; set aside as {aside.name}, going on from the one before')
+        return None
+
+
+def first_difference(wanted: dict[str, Any], found: dict[str, Any], prefix: str = '') -> str | None:
+    """Name the first setting in which two nested configurations differ, as `name: wanted ..., found ...`."""
+    for key in dict.fromkeys([*wanted, *found]):
+        a, b = wanted.get(key), found.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            inner = first_difference(a, b, f'{prefix}{key}.')
+            if inner:
+                return inner
+        elif a != b:
+            return f'{prefix}{key}: wanted {a!r}, found {b!r}'
+    return None
+
+
+def tensors_of(module: torch.nn.Module, prefix: str) -> dict[str, Tensor]:
+    """Give a module's state with a prefix before each name."""
+    return {f'{prefix}{name}': value for name, value in module.state_dict().items()}
+
+
+def tensors_under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Give the tensors whose names start with a prefix, without it."""
+    return {name[len(prefix):]: value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,155 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Training clips on disk and in batches: what was seen, the render made of it, and the truth.
+
+A clip is two blocks long (9 + 12 frames at 4 frames a latent). Its reference is either the frame aligned in time with
+each frame ('aligned') or three still frames for each block ('stills'): the simulator makes use of both kinds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from inspatio_ros.errors import RecordingError
+from inspatio_ros.training.checkpoint import save_tensors
+
+#: Stills of the reference for each block of a clip.
+STILLS = 3
+
+
+@dataclass(frozen=True)
+class Clips:
+    """A batch of clips. Images are uint8 [B, T, 3, H, W].
+
+    `truth`; `filled`: the render, its holes filled; `mask` uint8 [B, T, 1, H, W], 1 known and 0 hole;
+    `reference`: [B, T, ...] aligned frames, or [B, 2 * STILLS, ...] stills if `stills`.
+    """
+
+    truth: Tensor
+    filled: Tensor
+    mask: Tensor
+    reference: Tensor
+    stills: bool
+
+    def __len__(self) -> int:
+        """Count the clips."""
+        return len(self.truth)
+
+
+def save_clip(path: Path, clip: Clips, metadata: dict[str, Any]) -> None:
+    """Write one clip."""
+    tensors = {'truth': clip.truth, 'filled': clip.filled, 'mask': clip.mask, 'reference': clip.reference}
+    save_tensors(path, tensors, {**metadata, 'stills': clip.stills})
+
+
+class ClipFolder:
+    """The clips of a folder, kept in memory as bytes; `refresh` takes up those that were written since."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.skipped = 0
+        self._clips: dict[str, Clips] = {}
+        self.refresh()
+        if not self._clips:
+            raise RecordingError(f'{folder} holds no usable clip; make some with '
+                                 f'`python -m inspatio_ros.training.clips --output {folder}`')
+
+    def __len__(self) -> int:
+        """Count the clips."""
+        return len(self._clips)
+
+    def refresh(self) -> None:
+        """Read the clips that are not in memory yet; damaged ones are skipped and counted."""
+        for path in sorted(self.folder.glob('clip_*.safetensors')):
+            if path.name in self._clips:
+                continue
+            try:
+                self._clips[path.name] = _read_clip(path)
+            except Exception as error:  # noqa: BLE001  whatever is wrong with one file, the others serve
+                self.skipped += 1
+                print(f'{path} is skipped: {error}')
+
+    def batches(self, size: int) -> Iterator[Clips]:
+        """Go through all clips once, in order, each batch of one kind."""
+        for stills in (False, True):
+            kind = [clip for _, clip in sorted(self._clips.items()) if clip.stills == stills]
+            for start in range(0, len(kind), size):
+                yield _stack(kind[start:start + size])
+
+    def draw(self, size: int, generator: torch.Generator) -> Clips:
+        """Draw a batch of clips of one kind, augmented."""
+        clips = [clip for _, clip in sorted(self._clips.items())]
+        first = clips[_integer(len(clips), generator)]
+        kind = [clip for clip in clips if clip.stills == first.stills]
+        return _stack([augment(kind[_integer(len(kind), generator)], generator) for _ in range(size)])
+
+
+def augment(clip: Clips, generator: torch.Generator) -> Clips:
+    """Mirror, reverse in time, and change the colours of a clip; all its images alike, so it stays consistent."""
+    flip, backward = (_integer(2, generator) == 1 for _ in range(2))
+    order = torch.randperm(3, generator=generator)
+    curves = _curves(generator)
+
+    def change(image: Tensor, is_image: bool = True) -> Tensor:
+        image = image.flip(-1) if flip else image
+        image = image.flip(1) if backward else image
+        if not is_image:
+            return image
+        image = image[:, :, order]
+        return torch.stack([curves[channel][image[:, :, channel].long()] for channel in range(3)], dim=2)
+
+    # Time reversed: the two blocks' stills change places, which is the same as reversing their order.
+    return replace(clip, truth=change(clip.truth), filled=change(clip.filled), mask=change(clip.mask, False),
+                   reference=change(clip.reference))
+
+
+def _curves(generator: torch.Generator) -> list[Tensor]:
+    """Draw one lookup table uint8 [256] a channel: a gain, a gamma and a small tint."""
+    gain = 0.75 + 0.4 * torch.rand(1, generator=generator)
+    gamma = 2 ** (0.6 * (torch.rand(1, generator=generator) - 0.5))
+    tint = 1 + 0.2 * (torch.rand(3, generator=generator) - 0.5)
+    level = torch.linspace(0, 1, 256)
+    return [(gain * t * level**gamma).clamp(0, 1).mul(255).round().to(torch.uint8) for t in tint]
+
+
+def unit(image: Tensor) -> Tensor:
+    """Turn uint8 images into float32 in [0, 1]."""
+    return image.to(torch.float32) / 255
+
+
+def crop(clips: Clips, height: int, width: int, multiple: int, generator: torch.Generator) -> tuple[Clips, slice, slice]:
+    """Cut the same window out of all frames, on the grid of `multiple`; gives the rows and columns it took."""
+    top = _integer((clips.truth.shape[3] - height) // multiple + 1, generator) * multiple
+    left = _integer((clips.truth.shape[4] - width) // multiple + 1, generator) * multiple
+    rows, columns = slice(top, top + height), slice(left, left + width)
+    cut = {name: getattr(clips, name)[..., rows, columns] for name in ('truth', 'filled', 'mask', 'reference')}
+    return replace(clips, **cut), rows, columns
+
+
+def images_to_tensor(images: np.ndarray) -> Tensor:
+    """Turn images [T, H, W, C] into [1, T, C, H, W]."""
+    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)[None].contiguous()
+
+
+def _integer(count: int, generator: torch.Generator) -> int:
+    return int(torch.randint(count, (1,), generator=generator))
+
+
+def _stack(clips: list[Clips]) -> Clips:
+    joined = {name: torch.cat([getattr(clip, name) for clip in clips])
+              for name in ('truth', 'filled', 'mask', 'reference')}
+    return Clips(**joined, stills=clips[0].stills)
+
+
+def _read_clip(path: Path) -> Clips:
+    with safe_open(path, 'pt') as file:
+        tensors = {name: file.get_tensor(name) for name in ('truth', 'filled', 'mask', 'reference')}
+        return Clips(**tensors, stills=file.metadata()['stills'] == 'true')

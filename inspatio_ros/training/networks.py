@@ -1,0 +1,126 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The networks that are trained together, and what every stage does with them: encode, roll out, decode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from inspatio_ros.config import GeneratorConfig
+from inspatio_ros.star.autoencoder import TinyAutoencoder
+from inspatio_ros.star.cache import Cache
+from inspatio_ros.star.condition import pack_mask
+from inspatio_ros.star.generator import BlockGenerator, RunConstants
+from inspatio_ros.star.scheduler import FlowScheduler, mix
+from inspatio_ros.star.transformer import DiffusionTransformer
+from inspatio_ros.training.data import Clips, unit
+
+#: The caption's embedding is drawn once from this seed: nano is trained under one fixed caption.
+TEXT_SEED = 0
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a clip's blocks are generated from, in latents [B, blocks * F, C, h, w]."""
+
+    reference: Tensor
+    render: Tensor
+    mask: Tensor
+
+    def block(self, index: int, frames: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Give reference, render and mask of one block."""
+        part = slice(index * frames, (index + 1) * frames)
+        return self.reference[:, part], self.render[:, part], self.mask[:, part]
+
+
+class Networks:
+    """Autoencoder and transformer of one GeneratorConfig, on one device."""
+
+    def __init__(self, config: GeneratorConfig, device: str = 'cpu', seed: int = 0) -> None:
+        torch.manual_seed(seed)
+        self.config = config
+        self.device = torch.device(device)
+        self.autoencoder = TinyAutoencoder(config.autoencoder).to(self.device, memory_format=torch.channels_last)
+        self.transformer = DiffusionTransformer(config.transformer).to(self.device)
+        self.scheduler = FlowScheduler(config.scheduler)
+        self.text = text_embedding(config).to(self.device)
+        self.blocks = BlockGenerator(config, self.transformer, self.scheduler, self.text)
+
+    @property
+    def frames(self) -> int:
+        """Latent frames of a block."""
+        return self.config.latent_frames_per_block
+
+    def guide(self, clips: Clips) -> tuple[Tensor, Tensor]:
+        """Give the filled render and the mask of clips, as the guided decoder wants them."""
+        return unit(clips.filled.to(self.device)), clips.mask.to(self.device, torch.float32)
+
+    @torch.no_grad()
+    def conditions(self, clips: Clips) -> Conditions:
+        """Encode reference, render and mask of clips."""
+        render, mask = self.guide(clips)
+        factor = self.config.autoencoder
+        packed = pack_mask(2 * mask - 1, True, factor.spatial_factor, factor.temporal_factor)
+        return Conditions(self.encode_reference(clips).float(), self.autoencoder.encode(render).float(), packed)
+
+    @torch.no_grad()
+    def encode_reference(self, clips: Clips) -> Tensor:
+        """Encode the reference: aligned frames as a stream, stills each as a clip of one frame."""
+        reference = unit(clips.reference.to(self.device))
+        if not clips.stills:
+            return self.autoencoder.encode(reference)
+        alone = self.autoencoder.encode(reference.flatten(0, 1)[:, None])
+        return alone[:, 0].unflatten(0, (len(clips), -1))
+
+    def roll_out(self, conditions: Conditions, noise: Tensor, exit_pass: int) -> Tensor:
+        """Generate a clip's blocks one after the other and leave each at denoising pass `exit_pass`.
+
+        Gradients flow through that pass and the block's context pass only; the next block remembers the result without
+        gradient. `noise` is [blocks, passes, B, F, C, h, w]. Gives clean latents [B, blocks * F, C, h, w].
+        """
+        constants = self.blocks.constants(self.text, noise.shape[2])
+        previous, out = None, []
+        for index in range(len(noise)):
+            latent = self._block(constants, conditions.block(index, self.frames), previous, noise[index], exit_pass)
+            previous = latent.detach()
+            out.append(latent)
+        return torch.cat(out, dim=1)
+
+    def _block(self, constants: RunConstants, parts: tuple[Tensor, Tensor, Tensor], previous: Tensor | None,
+               noise: Tensor, exit_pass: int) -> Tensor:
+        reference, render, mask = parts
+        cache = Cache(self.config.transformer.num_layers)
+        self.blocks.remember(constants, cache, reference, previous)
+        x_t = noise[0]
+        for step in range(exit_pass):
+            with torch.no_grad():
+                x0 = self.blocks.predict(constants, cache, x_t, step, render, mask)
+            x_t = mix(x0, noise[step + 1], constants.sigmas[step + 1])
+        return self.blocks.predict(constants, cache, x_t, exit_pass, render, mask)
+
+    def draw_noise(self, batch: int, generator: torch.Generator, blocks: int = 2) -> Tensor:
+        """Draw noise [blocks, passes, B, F, C, h, w] for a roll-out."""
+        passes = len(self.config.scheduler.denoising_steps)
+        return torch.randn(blocks, passes, batch, *self.blocks.latent_shape, generator=generator).to(self.device)
+
+    @torch.no_grad()
+    def generate(self, clips: Clips, generator: torch.Generator) -> Tensor:
+        """Generate whole clips as the simulator does: float32 [B, T, 3, H, W] in [0, 1]."""
+        last = len(self.config.scheduler.denoising_steps) - 1
+        latent = self.roll_out(self.conditions(clips), self.draw_noise(len(clips), generator), last)
+        return self.autoencoder.decode(latent, self.guide(clips)).float()
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Name the networks."""
+        return {'autoencoder': self.autoencoder, 'transformer': self.transformer}
+
+
+def text_embedding(config: GeneratorConfig) -> Tensor:
+    """Give the fixed caption's embedding [1, text_len, text_dim]."""
+    generator = torch.Generator().manual_seed(TEXT_SEED)
+    return torch.randn(1, config.transformer.text_len, config.transformer.text_dim, generator=generator)
+
+

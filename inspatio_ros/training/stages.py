@@ -1,0 +1,189 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The stages that nano is trained in, one after the other.
+
+1. `autoencoder`: true clips through the tiny autoencoder, its decoder guided by the render.
+2. `initialisation`: the transformer in latents, block-wise with reference, history and render (the paper's
+   multi-condition causal initialisation), at the sampler's own noise levels.
+3. `joint`: transformer and decoder together on pixels, on roll-outs of the transformer itself (self-forcing).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from inspatio_ros.star.cache import Cache
+from inspatio_ros.star.scheduler import mix
+from inspatio_ros.training.data import ClipFolder, Clips, crop, unit
+from inspatio_ros.training.measure import measure
+from inspatio_ros.training.networks import Networks
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights and sizes that the stages' losses share."""
+
+    #: Window [height, width] that the decoder is trained on; the transformer always sees the whole image.
+    crop: tuple[int, int] = (96, 96)
+    #: Absolute error beside squared error of the autoencoder.
+    absolute: float = 0.05
+    #: Pull of the latents' channels towards mean 0 and standard deviation 1.
+    scale: float = 0.02
+    #: Noise added to latents before they are decoded: the decoder will be given predictions, not encodings.
+    latent_noise: float = 0.1
+    #: Share of clips whose guide is taken away, so that latents stand for all of an image and not for holes alone.
+    guide_dropout: float = 0.5
+    #: Noise added to the true history, which at run time is a prediction.
+    history_noise: float = 0.3
+    #: Weight of the pooled squared error beside the clips' mean PSNR in the joint stage.
+    pooled: float = 10.
+    #: Weight of the latents' squared error in the joint stage.
+    latent: float = 0.1
+
+
+class AutoencoderStage:
+    """Train encoder and guided decoder on true clips."""
+
+    name = 'autoencoder'
+
+    def __init__(self, networks: Networks, clips: ClipFolder, held_out: ClipFolder, config: LossConfig) -> None:
+        self.networks, self.clips, self.held_out, self.config = networks, clips, held_out, config
+        self.modules: dict[str, nn.Module] = {'autoencoder': networks.autoencoder}
+
+    def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Reconstruct a window of true clips."""
+        clips, _, _ = crop(self.clips.draw(batch_size, generator), *self.config.crop, self._multiple, generator)
+        clips = first_frames(clips, self.networks.config.frames_in_first_block)
+        truth = unit(clips.truth.to(self.networks.device))
+        latent = self.networks.autoencoder.encode(truth)
+        noisy = latent + self.config.latent_noise * torch.randn(latent.shape, generator=generator).to(latent)
+        guide = drop_guide(*self.networks.guide(clips), self.config.guide_dropout, generator)
+        error = self.networks.autoencoder.decode(noisy, guide, clamp=False).float() - truth
+        square, absolute = error.square().mean(), error.abs().mean()
+        spread = latent_spread(latent)
+        loss = square + self.config.absolute * absolute + self.config.scale * spread
+        return loss, {'psnr': float(-10 * torch.log10(square.detach())), 'spread': float(spread.detach())}
+
+    def validate(self) -> dict[str, float]:
+        """Reconstruct held-out clips, with the guide and without."""
+        with_guide, without = [], []
+        for clips in self.held_out.batches(1):
+            truth = unit(clips.truth.to(self.networks.device))
+            latent = self.networks.autoencoder.encode(truth)
+            guide = self.networks.guide(clips)
+            without.append(_psnr(self.networks.autoencoder.decode(latent, blank(*guide)), truth))
+            with_guide.append(_psnr(self.networks.autoencoder.decode(latent, guide), truth))
+        return {'psnr': sum(with_guide) / len(with_guide), 'psnr_without_guide': sum(without) / len(without)}
+
+    @property
+    def _multiple(self) -> int:
+        return self.networks.config.size_multiple
+
+
+class InitialisationStage:
+    """Train the transformer in latents: the true block from reference, history and render."""
+
+    name = 'initialisation'
+
+    def __init__(self, networks: Networks, clips: ClipFolder, held_out: ClipFolder, config: LossConfig) -> None:
+        self.networks, self.clips, self.held_out, self.config = networks, clips, held_out, config
+        self.modules: dict[str, nn.Module] = {'transformer': networks.transformer}
+
+    def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Denoise both blocks of true clips from one of the sampler's noise levels."""
+        nets, clips = self.networks, self.clips.draw(batch_size, generator)
+        conditions = nets.conditions(clips)
+        with torch.no_grad():
+            truth = nets.autoencoder.encode(unit(clips.truth.to(nets.device))).float()
+        constants = nets.blocks.constants(nets.text, len(clips))
+        step = int(torch.randint(len(constants.modulations), (1,), generator=generator))
+        errors, previous = [], None
+        for index in range(truth.shape[1] // nets.frames):
+            reference, render, mask = conditions.block(index, nets.frames)
+            wanted = truth[:, index * nets.frames:(index + 1) * nets.frames]
+            cache = Cache(nets.config.transformer.num_layers)
+            nets.blocks.remember(constants, cache, reference, previous)
+            x_t = mix(wanted, _noise_like(wanted, generator), constants.sigmas[step])
+            errors.append((nets.blocks.predict(constants, cache, x_t, step, render, mask) - wanted).square().mean())
+            previous = mix(wanted, _noise_like(wanted, generator), torch.tensor(
+                self.config.history_noise * float(torch.rand(1, generator=generator))))
+        return sum(errors) / len(errors), {f'loss_step_{step}': float(errors[-1].detach())}
+
+    def validate(self) -> dict[str, float]:
+        """Generate held-out clips."""
+        return measure(self.networks, self.held_out)
+
+
+class JointStage:
+    """Train transformer and decoder together on the pixels of the transformer's own roll-outs."""
+
+    name = 'joint'
+
+    def __init__(self, networks: Networks, clips: ClipFolder, held_out: ClipFolder, config: LossConfig) -> None:
+        self.networks, self.clips, self.held_out, self.config = networks, clips, held_out, config
+        networks.autoencoder.encoder.requires_grad_(False)
+        self.modules: dict[str, nn.Module] = networks.modules()
+
+    def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Roll clips out to a random pass, decode a window, and compare with the truth."""
+        nets, clips = self.networks, self.clips.draw(batch_size, generator)
+        conditions = nets.conditions(clips)
+        noise = nets.draw_noise(len(clips), generator)
+        # The last pass is what is shown, so it is drawn half the time.
+        passes = noise.shape[1]
+        drawn = int(torch.randint(2 * passes - 2, (1,), generator=generator))
+        latent = nets.roll_out(conditions, noise, min(drawn, passes - 1))
+        cell = nets.config.autoencoder.spatial_factor
+        window, rows, columns = crop(clips, *self.config.crop, nets.config.size_multiple, generator)
+        part = latent[..., rows.start // cell:rows.stop // cell, columns.start // cell:columns.stop // cell]
+        error = nets.autoencoder.decode(part, nets.guide(window), clamp=False).float() - unit(
+            window.truth.to(nets.device))
+        square = error.square().mean(dim=(1, 2, 3, 4))
+        # PSNR is judged as the mean over clips, which is the logarithm of each clip's error.
+        loss = torch.log(square + 1e-5).mean() + self.config.pooled * square.mean()
+        if self.config.latent:
+            with torch.no_grad():
+                truth = nets.autoencoder.encode(unit(clips.truth.to(nets.device))).float()
+            loss = loss + self.config.latent * (latent - truth).square().mean()
+        return loss, {'psnr': float(-10 * torch.log10(square.detach()).mean())}
+
+    def validate(self) -> dict[str, float]:
+        """Generate held-out clips."""
+        return measure(self.networks, self.held_out)
+
+
+STAGES = {stage.name: stage for stage in (AutoencoderStage, InitialisationStage, JointStage)}
+
+
+def first_frames(clips: Clips, count: int) -> Clips:
+    """Keep the first block of clips; their reference is left as it is."""
+    return Clips(clips.truth[:, :count], clips.filled[:, :count], clips.mask[:, :count], clips.reference, clips.stills)
+
+
+def blank(render: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Give a guide that shows nothing: all hole, filled with the render's mean colour."""
+    return render.mean(dim=(1, 3, 4), keepdim=True).expand_as(render), torch.zeros_like(mask)
+
+
+def drop_guide(render: Tensor, mask: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Take the guide away from a share of the clips."""
+    dropped = (torch.rand(len(render), 1, 1, 1, 1, generator=generator) < share).to(render.device)
+    empty = blank(render, mask)
+    return torch.where(dropped, empty[0], render), torch.where(dropped, empty[1], mask)
+
+
+def latent_spread(latent: Tensor) -> Tensor:
+    """Say how far the channels of latents [B, T, C, h, w] are from mean 0 and standard deviation 1."""
+    channels = latent.float().transpose(0, 2).flatten(1)
+    return channels.mean(dim=1).square().mean() + (channels.std(dim=1) - 1).square().mean()
+
+
+def _noise_like(latent: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(latent.shape, generator=generator).to(latent)
+
+
+def _psnr(image: Tensor, truth: Tensor) -> float:
+    return float(-10 * torch.log10((image.float() - truth).square().mean()))

@@ -1,0 +1,229 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Training at a tiny size: it learns, goes on where it stopped, stops at NaN, and what it ships loads again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from inspatio_ros.config import AutoencoderConfig, GeneratorConfig, TransformerConfig
+from inspatio_ros.errors import ConfigurationError, RecordingError
+from inspatio_ros.training.checkpoint import CheckpointError, CheckpointFolder, load_tensors
+from inspatio_ros.training.data import STILLS, ClipFolder, Clips, augment, save_clip
+from inspatio_ros.training.export import export, load_networks
+from inspatio_ros.training.measure import Figures
+from inspatio_ros.training.networks import Networks
+from inspatio_ros.training.stages import STAGES, JointStage, LossConfig
+from inspatio_ros.training.train import Plan, main, read_plan, train
+from inspatio_ros.training.trainer import Trainer, TrainerConfig, TrainingError
+
+TINY = GeneratorConfig(
+    name='tiny', width=48, height=32, frame_rate=12., prediction='residual', condition_fill='smooth',
+    transformer=TransformerConfig(text_len=2, text_dim=8, dim=48, ffn_dim=48, freq_dim=16, num_heads=2, num_layers=2),
+    autoencoder=AutoencoderConfig(patch_size=2, encoder_widths=(8, 8, 8, 8), decoder_widths=(8, 8, 8, 8),
+                                  blocks_per_stage=1, space=(True, True, False), time=(False, True, True),
+                                  guided=True, guide_width=8))
+LOSS = LossConfig(crop=(32, 32))
+FRAMES = 21
+
+
+def make_clip(seed, stills=False):
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(1, 3, 4, 6, generator=generator)
+    image = nn.functional.interpolate(coarse, (32, 48), mode='bilinear').mul(255).to(torch.uint8)
+    truth = image[:, None].expand(1, FRAMES, 3, 32, 48).clone()
+    mask = torch.ones(1, FRAMES, 1, 32, 48, dtype=torch.uint8)
+    mask[..., 8:24, 4:20] = 0
+    filled = torch.where(mask > 0, truth, torch.tensor(127, dtype=torch.uint8))
+    reference = truth[:, :2 * STILLS] if stills else truth
+    return Clips(truth, filled, mask, reference.clone(), stills)
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('data')
+    for name, seeds in (('train', range(4)), ('held_out', range(10, 12))):
+        for seed in seeds:
+            save_clip(folder / name / f'clip_{seed:06d}.safetensors', make_clip(seed, stills=seed % 2 == 1), {})
+    return folder
+
+
+@pytest.fixture
+def clips(data):
+    return ClipFolder(data / 'train')
+
+
+def joint_trainer(clips, output, **settings):
+    stage = JointStage(Networks(TINY), clips, clips, LOSS)
+    return Trainer(stage, TrainerConfig(**{'steps': 4, 'batch_size': 2, 'precision': 'float32', **settings}), output)
+
+
+def test_training_that_was_cut_off_goes_on_with_the_very_same_steps(clips, tmp_path):
+    whole = joint_trainer(clips, tmp_path / 'whole')
+    losses = [whole.take_step()[0] for _ in range(4)]
+    first = joint_trainer(clips, tmp_path / 'parts')
+    assert [first.take_step()[0] for _ in range(2)] == losses[:2]
+    first.save()
+    second = joint_trainer(clips, tmp_path / 'parts')
+    second.resume()
+    assert second.step == 2
+    assert [second.take_step()[0] for _ in range(2)] == losses[2:]
+    for name, value in whole.parameters.items():
+        assert torch.equal(value, second.parameters[name]), name
+        assert torch.equal(whole.ema[name], second.ema[name]), name
+
+
+def test_nan_stops_at_its_step_and_keeps_the_last_good_checkpoint(clips, tmp_path):
+    trainer = joint_trainer(clips, tmp_path)
+    trainer.take_step()
+    kept = trainer.save()
+    before = {name: value.detach().clone() for name, value in trainer.parameters.items()}
+    honest = trainer.stage.loss
+    trainer.stage.loss = lambda *a: (honest(*a)[0] * float('nan'), {})
+    with pytest.raises(TrainingError, match=rf'loss of stage joint is nan at step 1; .*{kept.name}'):
+        trainer.take_step()
+    assert all(torch.equal(value, before[name]) for name, value in trainer.parameters.items())
+    assert load_tensors(kept)[1]['step'] == 1
+
+
+def test_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, capsys):
+    folder = CheckpointFolder(tmp_path)
+    for step in (1, 2):
+        folder.save(step, {'x': torch.full((100,), float(step))}, {})
+    newest = folder.paths()[-1]
+    newest.write_bytes(newest.read_bytes()[:200])
+    path, tensors, metadata = folder.newest()
+    assert metadata['step'] == 1 and tensors['x'][0] == 1
+    assert newest.name in capsys.readouterr().out
+
+
+def test_only_the_last_checkpoints_stay(tmp_path):
+    folder = CheckpointFolder(tmp_path)
+    for step in range(5):
+        folder.save(step, {'x': torch.zeros(1)}, {})
+    assert [path.name for path in folder.paths()] == ['step_00000003.safetensors', 'step_00000004.safetensors']
+
+
+def test_failed_save_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    folder = CheckpointFolder(tmp_path)
+    folder.save(1, {'x': torch.ones(1)}, {})
+
+    def full_disk(tensors, path, metadata):
+        path.write_bytes(b'half')
+        raise OSError('No space left on device')
+
+    monkeypatch.setattr('inspatio_ros.training.checkpoint.save_file', full_disk)
+    with pytest.raises(CheckpointError, match='No space left'):
+        folder.save(1, {'x': torch.zeros(1)}, {})
+    assert folder.newest()[1]['x'] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ['step_00000001.safetensors']
+
+
+def test_checkpoint_of_another_configuration_names_the_first_difference(clips, tmp_path):
+    joint_trainer(clips, tmp_path).save()
+    with pytest.raises(CheckpointError, match=r'trainer\.clip: wanted 3\.0, found 1\.0'):
+        joint_trainer(clips, tmp_path, clip=3.).resume()
+
+
+def test_every_stage_trains_and_the_weights_load_again(data, tmp_path):
+    settings = TrainerConfig(steps=2, batch_size=2, save_every=2, log_every=1)
+    plan = Plan(TINY, LOSS, {name: settings for name in STAGES}, 0)
+    networks = train(plan, 'all', data, tmp_path)
+    loaded = load_networks(tmp_path / 'weights')
+    clip = next(ClipFolder(data / 'held_out').batches(1))
+    images = [nets.generate(clip, torch.Generator().manual_seed(1)) for nets in (networks, loaded)]
+    assert torch.equal(*images) and images[0].shape == clip.truth.shape
+    _, about = load_tensors(tmp_path / 'weights' / 'transformer.safetensors')
+    assert about['licence'] == 'Apache-2.0' and about['config']['transformer']['dim'] == 48
+    assert {path.name for path in (tmp_path / 'weights').iterdir()} == {
+        'config.json', 'transformer.safetensors', 'autoencoder.safetensors', 'text.safetensors'}
+    assert list((tmp_path / 'joint').glob('events.*'))
+
+
+def test_joint_stage_learns_to_fill_holes(clips, tmp_path):
+    trainer = joint_trainer(clips, tmp_path, steps=60, batch_size=4, learning_rate=3e-3, warmup_steps=5)
+    losses = [trainer.take_step()[0] for _ in range(60)]
+    assert sum(losses[-10:]) / 10 < sum(losses[:10]) / 10 - 0.5
+
+
+def test_roll_out_is_what_the_block_generator_makes(clips):
+    networks = Networks(TINY)
+    for parameter in networks.transformer.parameters():
+        nn.init.normal_(parameter, std=0.05)
+    conditions = networks.conditions(clips.draw(2, torch.Generator().manual_seed(0)))
+    noise = networks.draw_noise(2, torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        rolled = networks.roll_out(conditions, noise, noise.shape[1] - 1)
+    state = networks.blocks.init(2, torch.Generator())
+    blocks = [networks.blocks.step(state, *conditions.block(index, networks.frames), noise=noise[index])
+              for index in range(2)]
+    torch.testing.assert_close(torch.cat(blocks, 1), rolled, atol=1e-4, rtol=1e-4)
+
+
+def test_gradient_flows_through_the_exit_pass_of_every_block_alone(clips):
+    networks = Networks(TINY)
+    nn.init.normal_(networks.transformer.head.head.weight, std=0.1)
+    conditions = networks.conditions(clips.draw(1, torch.Generator().manual_seed(0)))
+    noise = networks.draw_noise(1, torch.Generator().manual_seed(1)).requires_grad_()
+    latent = networks.roll_out(conditions, noise, 2)
+    latent.square().sum().backward()
+    reached = noise.grad.abs().sum(dim=(2, 3, 4, 5, 6)) > 0
+    assert reached.tolist() == [[False, False, True, False]] * 2
+
+
+def test_augmented_clip_stays_consistent():
+    clip = make_clip(3)
+    for seed in range(5):
+        changed = augment(clip, torch.Generator().manual_seed(seed))
+        known = changed.mask.expand_as(changed.truth) > 0
+        assert torch.equal(changed.truth[known], changed.filled[known])
+        assert torch.equal(changed.reference, changed.truth)
+
+
+def test_figures_agree_with_their_definition():
+    truth = torch.zeros(2, 3, 3, 8, 8)
+    mask = torch.ones(2, 3, 1, 8, 8)
+    mask[..., :4] = 0
+    image = torch.where(mask > 0, 0.1, 0.2).expand_as(truth).clone()
+    image[1] *= 2
+    figures = Figures()
+    figures.add(image, truth, mask)
+    found = figures.psnr()
+    byte = {value: round(value * 255) / 255 for value in (0.1, 0.2, 0.4)}
+    each = [(byte[0.1]**2 + byte[0.2]**2) / 2, (byte[0.2]**2 + byte[0.4]**2) / 2]
+    db = -10 * torch.log10(torch.tensor([*each, (byte[0.1]**2 + byte[0.2]**2) / 2, (byte[0.2]**2 + byte[0.4]**2) / 2]))
+    assert found['all'] == pytest.approx(float(db[:2].mean()), abs=1e-3)
+    assert found['known'] == pytest.approx(float(db[2]), abs=1e-3)
+    assert found['holes'] == pytest.approx(float(db[3]), abs=1e-3)
+
+
+def test_weights_too_large_or_missing_are_refused(tmp_path, monkeypatch):
+    with pytest.raises(Exception, match='holds no config.json'):
+        load_networks(tmp_path)
+    monkeypatch.setattr('inspatio_ros.training.export.LARGEST_BYTES', 1000)
+    with pytest.raises(Exception, match='larger than 1000 bytes'):
+        export(Networks(TINY), tmp_path, {})
+
+
+def test_folder_without_clips_says_how_to_make_some(tmp_path):
+    (tmp_path / 'clip_000000.safetensors').write_bytes(b'nothing')
+    with pytest.raises(RecordingError, match='inspatio_ros.training.clips'):
+        ClipFolder(tmp_path)
+
+
+def test_configuration_errors_name_what_is_wrong(tmp_path, capsys):
+    bad = tmp_path / 'bad.yaml'
+    bad.write_text(json.dumps({'generator': {'name': 'x'}, 'stages': {'teach': {'steps': 1}}}))
+    with pytest.raises(ConfigurationError, match="stage 'teach' is unknown"):
+        read_plan(bad)
+    bad.write_text(json.dumps({'generator': {'nme': 'x'}, 'stages': {}}))
+    with pytest.raises(ConfigurationError, match="no field 'nme'"):
+        read_plan(bad)
+    assert main(['--config', str(bad), '--data', str(tmp_path), '--output', str(tmp_path / 'run')]) == 1
+    assert 'nme' in capsys.readouterr().err
+    assert not (tmp_path / 'run').exists()
+
