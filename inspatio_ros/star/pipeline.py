@@ -1,0 +1,250 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""STAR from pixels to pixels, one block at a time: fill, encode, generate, decode.
+
+The same class runs every size. All of it streams: the render's encoder, the reference's encoder (or a bounded store of
+the latents of stills), the generator's cache and the decoder each keep what one block leaves to the next.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from inspatio_ros.config import GeneratorConfig
+from inspatio_ros.errors import WeightsError
+from inspatio_ros.spatial.render import Condition
+from inspatio_ros.star.autoencoder import TinyAutoencoder, cut_time_growth
+from inspatio_ros.star.checkpoint import find_file, find_folder, load_config, load_module
+from inspatio_ros.star.condition import pack_mask
+from inspatio_ros.star.generator import BlockGenerator
+from inspatio_ros.star.presets import RELEASED
+from inspatio_ros.star.scheduler import FlowScheduler
+from inspatio_ros.star.text import embed_caption, load_embedding
+from inspatio_ros.star.transformer import DiffusionTransformer
+
+#: File names in a folder of weights: ours, then those of the release and of TAEHV.
+TRANSFORMER_FILES = ('transformer.safetensors', 'InSpatio-World*.safetensors', 'InSpatio-World*.pt')
+AUTOENCODER_FILES = ('autoencoder.safetensors', 'taew2_1.safetensors', 'taew2_1.pth')
+TEXT_FILES = ('text.safetensors',)
+TEXT_ENCODER_FILES = ('models_t5_umt5-xxl-enc-bf16.safetensors', 'models_t5_umt5-xxl-enc-bf16.pth')
+TOKENIZER_FILES = ('umt5-xxl/tokenizer.json', 'umt5-xxl/spiece.model')
+
+#: Latents of stills that are kept; at 832x480 one takes 0.4 MB.
+KEPT_STILLS = 64
+
+
+class StarPipeline:
+    """A generator of images, block by block, deterministic under its seed.
+
+    Args:
+        config: sizes, rates and the kind of prediction.
+        transformer: the network, ready for inference.
+        autoencoder: the tiny autoencoder, ready for inference.
+        text_embedding: the caption [1, L, text_dim].
+        seed: where the noise starts.
+
+    Attributes: `name`, `width`, `height`, `frame_rate`; `reference_count`, the stills that a block of a static
+    reference takes.
+
+    """
+
+    def __init__(self, config: GeneratorConfig, transformer: DiffusionTransformer, autoencoder: TinyAutoencoder,
+                 text_embedding: Tensor, seed: int = 0) -> None:
+        self.config = config
+        self.transformer = transformer.eval().requires_grad_(False)
+        self.autoencoder = autoencoder.eval().requires_grad_(False)
+        self.blocks = BlockGenerator(config, self.transformer, FlowScheduler(config.scheduler), text_embedding)
+        self.name, self.width, self.height = config.name, config.width, config.height
+        self.frame_rate = config.frame_rate
+        self.reference_count = config.latent_frames_per_block
+        self.reset(seed)
+
+    @classmethod
+    def load(cls, name: str, weights_dir: str | Path | None = None, device: torch.device | str = 'cpu',
+             width: int | None = None, height: int | None = None, caption: str | None = None,
+             dtype: torch.dtype | None = None) -> StarPipeline:
+        """Load a generator by name.
+
+        Args:
+            name: 'nano' or '1.3b'.
+            weights_dir: see checkpoint.find_folder.
+            device: where to run.
+            width: image width in pixels; the trained one by default.
+            height: image height in pixels; the trained one by default.
+            caption: what the recording shows, for umT5; a stored embedding (text.safetensors) is used without one.
+            dtype: what the transformer computes in: bfloat16 by default on a GPU, float32 on a CPU.
+
+        Raises:
+            WeightsError: files are missing (the message says which and where to put them) or do not fit.
+            ConfigurationError: the size is not one that works.
+
+        """
+        folder = find_folder(name, weights_dir)
+        config = load_config(folder, RELEASED if name == RELEASED.name else None)
+        if config.name != name:
+            raise WeightsError(f'{folder} holds the weights of {config.name!r}, not of {name!r}; name another folder')
+        config = replace(config, width=width or config.width, height=height or config.height)
+        device = torch.device(device)
+        dtype = dtype or (torch.float32 if device.type == 'cpu' else torch.bfloat16)
+        with torch.device('meta'):
+            transformer, autoencoder = DiffusionTransformer(config.transformer), TinyAutoencoder(config.autoencoder)
+        load_module(transformer, find_file(folder, TRANSFORMER_FILES, 'transformer'), device, dtype)
+        load_module(autoencoder, find_file(folder, AUTOENCODER_FILES, 'autoencoder'), device,
+                    amend=partial(cut_time_growth, config=config.autoencoder))
+        return cls(config, transformer, autoencoder, _text_embedding(folder, config, caption, device))
+
+    @classmethod
+    def random(cls, config: GeneratorConfig, seed: int = 0, device: torch.device | str = 'cpu',
+               dtype: torch.dtype = torch.float32) -> StarPipeline:
+        """Make a pipeline of random weights, no layer of them zero: for tests, and because speed is the same."""
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(seed)
+            transformer, autoencoder = DiffusionTransformer(config.transformer), TinyAutoencoder(config.autoencoder)
+            for parameter in (*transformer.parameters(), *autoencoder.parameters()):
+                if not parameter.any():
+                    nn.init.normal_(parameter, std=0.02)
+            # Middle grey: pixels about zero would be clamped half the time.
+            nn.init.constant_(autoencoder.decoder[-1].bias, 0.5)
+            text = torch.randn(1, config.transformer.text_len, config.transformer.text_dim)
+        return cls(config, transformer.to(device, dtype), autoencoder.to(device), text, seed)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks live."""
+        return self.transformer.device
+
+    def frames_in_next_block(self) -> int:
+        """Count the frames that the next step wants."""
+        return self.config.frames_per_block if self._state.blocks else self.config.frames_in_first_block
+
+    def reset(self, seed: int = 0) -> None:
+        """Forget every block and every reference, and draw noise from this seed."""
+        # On the CPU whatever the device, so that a seed gives the same noise everywhere.
+        self._state = self.blocks.init(1, torch.Generator().manual_seed(seed))
+        self._render_state = self.autoencoder.encoder_state()
+        self._reference_state = self.autoencoder.encoder_state()
+        self._decoder_state = self.autoencoder.decoder_state()
+        self._stills: OrderedDict[int, Tensor] = OrderedDict()
+
+    @torch.inference_mode()
+    def step(self, condition: Condition, reference_images: Tensor,
+             reference_keys: tuple[int, ...] | None = None) -> tuple[Tensor, dict[str, float]]:
+        """Make the next block.
+
+        Args:
+            condition: the render of the block's F = frames_in_next_block() frames.
+            reference_images: float [R, 3, H, W] in [-1, 1]: `reference_count` stills, or F frames aligned in time,
+                which must go on from block to block like a video.
+            reference_keys: what each still is called, so that it is encoded once; a key stands for one image.
+
+        Returns:
+            Images float32 [F, 3, H, W] in [-1, 1], and the seconds of `fill`, `encode`, `generate`, `decode`.
+
+        """
+        self._check(condition, reference_images, reference_keys)
+        watch = _Stopwatch(self.device)
+        first = self._state.blocks == 0
+        filled = _filled(condition, self.config.condition_fill)
+        watch.lap('fill')
+        pixels = (filled + 1.).mul_(0.5)[None]
+        with self._autocast():
+            render_latent = self.autoencoder.encode_step(self._render_state, pixels).float()
+            reference_latent = self._encode_reference(reference_images, reference_keys)
+        factors = self.config.autoencoder.spatial_factor, self.config.autoencoder.temporal_factor
+        mask_latent = pack_mask(condition.mask[None] * 2. - 1., first, *factors)
+        watch.lap('encode')
+        latent = self.blocks.step(self._state, reference_latent, render_latent, mask_latent)
+        watch.lap('generate')
+        guide = (pixels, condition.mask[None]) if self.config.autoencoder.guided else None
+        with self._autocast():
+            images = self.autoencoder.decode_step(self._decoder_state, latent, guide)[0]
+        images = images.float().mul_(2.).sub_(1.)
+        watch.lap('decode')
+        return images, watch.seconds()
+
+    def _encode_reference(self, images: Tensor, keys: tuple[int, ...] | None) -> Tensor:
+        """Give the reference's latents [1, latent frames, C, h, w] of stills or of aligned frames."""
+        pixels = (images + 1.) * 0.5
+        if keys is None and len(images) != self.reference_count:
+            return self.autoencoder.encode_step(self._reference_state, pixels[None]).float()
+        if keys is None:
+            return self.autoencoder.encode(pixels[:, None]).transpose(0, 1).float()
+        missing = {key: i for i, key in enumerate(keys) if key not in self._stills}
+        if missing:
+            encoded = self.autoencoder.encode(pixels[list(missing.values())][:, None]).float()
+            # Clones: a view would keep all of the batch alive as long as one of them is kept.
+            self._stills.update({key: encoded[i].clone() for i, key in enumerate(missing)})
+        for key in keys:
+            self._stills.move_to_end(key)
+        while len(self._stills) > KEPT_STILLS:
+            self._stills.popitem(last=False)
+        return torch.stack([self._stills[key] for key in keys], dim=1)
+
+    def _autocast(self) -> torch.autocast:
+        # Convolutions in the transformer's type; the blend with the render stays in float32.
+        dtype = self.transformer.dtype
+        return torch.autocast(self.device.type, dtype, enabled=dtype in (torch.bfloat16, torch.float16))
+
+    def _check(self, condition: Condition, images: Tensor, keys: tuple[int, ...] | None) -> None:
+        frames, size = self.frames_in_next_block(), (3, self.height, self.width)
+        if tuple(condition.image.shape) != (frames, *size):
+            raise ValueError(f'the condition of this block must be {(frames, *size)}, '
+                             f'got {tuple(condition.image.shape)}')
+        if images.ndim != 4 or len(images) not in (frames, self.reference_count) or tuple(images.shape[1:]) != size:
+            raise ValueError(f'the reference must be {self.reference_count} stills or {frames} frames of {size}, '
+                             f'got {tuple(images.shape)}')
+        if keys is not None and (len(keys) != self.reference_count or len(images) != self.reference_count):
+            raise ValueError(f'{len(keys)} keys for {len(images)} reference images; stills take '
+                             f'{self.reference_count} of each')
+
+
+def _filled(condition: Condition, method: str) -> Tensor:
+    from inspatio_ros.spatial.fill import fill
+    return fill(condition, method)
+
+
+def _text_embedding(folder: Path, config: GeneratorConfig, caption: str | None, device: torch.device) -> Tensor:
+    """Embed the caption, or read the stored embedding where there is none."""
+    length, dim = config.transformer.text_len, config.transformer.text_dim
+    if caption is None:
+        try:
+            path = find_file(folder, TEXT_FILES, 'stored text embedding')
+        except WeightsError as error:
+            raise WeightsError(f'{error}, or give a caption and the files of umT5 '
+                               f'({TEXT_ENCODER_FILES[-1]} and the folder umt5-xxl)') from error
+        return load_embedding(path, dim, length)
+    encoder = find_file(folder, TEXT_ENCODER_FILES, 'text encoder')
+    tokenizer = find_file(folder, TOKENIZER_FILES, 'tokenizer').parent
+    return embed_caption(caption, encoder, tokenizer, length, device)
+
+
+class _Stopwatch:
+    """Seconds between laps; on a GPU by events, so that nothing waits before the block is done."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._on_gpu = device.type == 'cuda'
+        self._laps: list[tuple[str, object]] = []
+        self.lap('start')
+
+    def lap(self, name: str) -> None:
+        """End a stage."""
+        if self._on_gpu:
+            event = torch.cuda.Event(enable_timing=True)
+            event.record()
+            self._laps.append((name, event))
+        else:
+            self._laps.append((name, time.perf_counter()))
+
+    def seconds(self) -> dict[str, float]:
+        """Give the seconds of every stage; waits for the last one."""
+        if self._on_gpu:
+            self._laps[-1][1].synchronize()
+        return {name: before.elapsed_time(after) / 1000. if self._on_gpu else after - before
+                for (_, before), (name, after) in zip(self._laps, self._laps[1:], strict=False)}
