@@ -1,0 +1,259 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""From odometry to frames on the very path that was driven: alignment with the start, and sampling at the frame rate.
+
+`odom` is the frame of the messages, `map` and `base` are those of spatial/motion.py. Stamps are integer nanoseconds.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from inspatio_ros.errors import ConfigurationError
+from inspatio_ros.geometry import interpolate, invert, is_rigid, pose_from_quaternion
+
+NANOSECONDS = 1_000_000_000
+#: A quaternion whose length differs from 1 by more than this is not an orientation.
+QUATERNION_TOLERANCE = 1e-2
+#: What to do when frames are generated slower than they are due.
+OVERLOADS = ('slow_down', 'drop')
+
+
+class OdometryAligner:
+    """Moves an odometry frame so that the first pose aligned lies at the robot's start; later ones follow rigidly."""
+
+    def __init__(self, T_map_base: np.ndarray) -> None:
+        """`T_map_base` [4, 4]: where the first pose aligned shall be."""
+        self._T_map_base = np.array(T_map_base, dtype=np.float64)
+        self._T_map_odom: np.ndarray | None = None
+
+    @property
+    def T_map_odom(self) -> np.ndarray | None:
+        """The alignment [4, 4], None before the first pose."""
+        return self._T_map_odom
+
+    def align(self, T_odom_base: np.ndarray) -> np.ndarray:
+        """Take odometry poses [..., 4, 4] to the map; the first pose ever given fixes the alignment."""
+        T_odom_base = np.asarray(T_odom_base, dtype=np.float64)
+        if self._T_map_odom is None:
+            self._T_map_odom = self._T_map_base @ invert(T_odom_base.reshape(-1, 4, 4)[0])
+        return self._T_map_odom @ T_odom_base
+
+    def reset(self, T_map_base: np.ndarray | None = None) -> None:
+        """Forget the alignment; the next pose is put at `T_map_base` [4, 4], or at the start given before."""
+        if T_map_base is not None:
+            self._T_map_base = np.array(T_map_base, dtype=np.float64)
+        self._T_map_odom = None
+
+
+class PushStatus(enum.Enum):
+    """What became of an odometry pose."""
+
+    #: It continues the path.
+    ACCEPTED = 'accepted'
+    #: It is further from the one before than the robot can have gone: the path starts anew from it.
+    JUMPED = 'jumped'
+    #: It comes too long after the one before to say what was between: the path starts anew from it.
+    GAP = 'gap'
+    #: Time went back so far that it was set back (a simulator's reset): everything starts anew from it.
+    RESTARTED = 'restarted'
+    #: Not after the one before: ignored.
+    BACKWARDS = 'backwards'
+    #: Not finite, or not an orientation: ignored.
+    REFUSED = 'refused'
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the pose is part of the path."""
+        return self not in (PushStatus.BACKWARDS, PushStatus.REFUSED)
+
+
+@dataclass(frozen=True)
+class OdometryLimits:
+    """What a path of odometry may look like.
+
+    A step further than `linear_speed` (m/s) and `linear_slack` (m) allow for its time, or the angular pair (rad/s and
+    rad), is a jump; the slack is for what a filter corrects at once. Poses more than `max_gap` seconds apart do not
+    connect; a stamp more than `reset_after` seconds before the last one means that the clock was set back.
+    """
+
+    linear_speed: float = 10.
+    linear_slack: float = 0.1
+    angular_speed: float = 10.
+    angular_slack: float = 0.2
+    max_gap: float = 2.
+    reset_after: float = 1.
+
+
+class OdometryPath:
+    """Poses received, sampled at the frame rate; at most `max_poses` are held.
+
+    Frame k is due at first stamp + round(k / frame rate), so stamps are on one grid without drift, and strictly rising
+    until the clock itself is set back. After a jump or a gap the frames go on at the first grid stamp that the new path
+    covers: no frame shows a place between. Alignment is not touched, so the camera goes where the odometry says it is;
+    after `RESTARTED` the caller resets its aligner. May be pushed from one thread and taken from another.
+    """
+
+    def __init__(self, frame_rate: float, overload: str = 'slow_down', limits: OdometryLimits | None = None,
+                 max_poses: int = 20_000) -> None:
+        """`overload`: 'slow_down' gives every frame however late; 'drop' skips to the newest once a block behind."""
+        if not (frame_rate > 0 and math.isfinite(frame_rate)):
+            raise ConfigurationError(f'frame rate {frame_rate} is not a positive number')
+        if overload not in OVERLOADS:
+            raise ConfigurationError(f'overload {overload!r} is unknown; choose one of {", ".join(OVERLOADS)}')
+        if max_poses < 2:
+            raise ConfigurationError(f'max_poses {max_poses} holds no path; give at least 2')
+        # 1001 in the denominator: the film rates, 24000 / 1001 and its kin, are exact.
+        self._period = NANOSECONDS / Fraction(frame_rate).limit_denominator(1001)
+        self._overload = overload
+        self._limits = limits or OdometryLimits()
+        self._poses: deque[tuple[int, np.ndarray]] = deque(maxlen=max_poses)
+        self._lock = threading.Lock()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._poses.clear()
+        self._origin = 0
+        self._next = 0
+        self._started = False
+        self._dropped = 0
+
+    @property
+    def dropped(self) -> int:
+        """Frames that were due but never given, since the start or the last restart: behind, or where a path broke."""
+        with self._lock:
+            return self._dropped
+
+    @property
+    def newest_stamp(self) -> int | None:
+        """Stamp of the newest pose, nanoseconds."""
+        with self._lock:
+            return self._poses[-1][0] if self._poses else None
+
+    @property
+    def lag(self) -> float:
+        """Seconds between the newest pose and the next frame due; 0 if it is still to come."""
+        with self._lock:
+            return max(0, self._poses[-1][0] - self._stamp(self._next)) / NANOSECONDS if self._poses else 0.
+
+    def reset(self) -> None:
+        """Forget the path; the next pose starts another."""
+        with self._lock:
+            self._forget()
+
+    def push_message(self, stamp: int, position: Sequence[float], orientation: Sequence[float]) -> PushStatus:
+        """Add a pose as messages hold it: `position` (x, y, z) metres, `orientation` quaternion (x, y, z, w)."""
+        if not (np.isfinite(position).all() and np.isfinite(orientation).all()):
+            return PushStatus.REFUSED
+        if abs(math.hypot(*orientation) - 1.) > QUATERNION_TOLERANCE:
+            return PushStatus.REFUSED
+        return self._push(stamp, pose_from_quaternion(np.asarray(position), np.asarray(orientation)))
+
+    def push(self, stamp: int, T_odom_base: np.ndarray) -> PushStatus:
+        """Add the pose [4, 4] of the base at `stamp` nanoseconds; say what became of it."""
+        if not is_rigid(T_odom_base):
+            return PushStatus.REFUSED
+        return self._push(stamp, np.array(T_odom_base, dtype=np.float64))
+
+    def _push(self, stamp: int, T_odom_base: np.ndarray) -> PushStatus:
+        with self._lock:
+            status = self._judge(stamp, T_odom_base)
+            if not status.is_kept:
+                return status
+            if status is PushStatus.RESTARTED:
+                self._forget()
+            elif status is not PushStatus.ACCEPTED:
+                self._poses.clear()
+            if not self._started:
+                self._started, self._origin = True, stamp
+            self._poses.append((stamp, T_odom_base))
+            if status is not PushStatus.ACCEPTED or len(self._poses) == self._poses.maxlen:
+                self._skip_to(self._poses[0][0])
+            return status
+
+    def _judge(self, stamp: int, T_odom_base: np.ndarray) -> PushStatus:
+        if not self._poses:
+            return PushStatus.ACCEPTED
+        last_stamp, last = self._poses[-1]
+        seconds, limits = (stamp - last_stamp) / NANOSECONDS, self._limits
+        if seconds <= 0:
+            return PushStatus.RESTARTED if seconds < -limits.reset_after else PushStatus.BACKWARDS
+        if seconds > limits.max_gap:
+            return PushStatus.GAP
+        way = float(np.linalg.norm(T_odom_base[:3, 3] - last[:3, 3]))
+        # The trace of a relative rotation, 1 + 2 cos(angle), without multiplying the matrices out.
+        turn = math.acos(min(1., max(-1., (float((last[:3, :3] * T_odom_base[:3, :3]).sum()) - 1.) / 2)))
+        if (way > limits.linear_speed * seconds + limits.linear_slack
+                or turn > limits.angular_speed * seconds + limits.angular_slack):
+            return PushStatus.JUMPED
+        return PushStatus.ACCEPTED
+
+    def ready(self, count: int) -> bool:
+        """Say whether the path covers the next `count` frames."""
+        with self._lock:
+            return self._covers(count)
+
+    def take(self, count: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Give the next `count` frames once the path covers them all, else None.
+
+        Stamps int64 [count] nanoseconds, and the base's poses in odom [count, 4, 4], interpolated on SE(3).
+        """
+        if count < 1:
+            raise ValueError(f'cannot take {count} frames')
+        with self._lock:
+            if self._overload == 'drop':
+                self._drop_backlog(count)
+            if not self._covers(count):
+                return None
+            stamps = [self._stamp(self._next + i) for i in range(count)]
+            poses = [self._pose_at(stamp) for stamp in stamps]
+            self._next += count
+        return np.array(stamps, dtype=np.int64), np.array(poses)
+
+    def _covers(self, count: int) -> bool:
+        return bool(self._poses) and self._stamp(self._next + count - 1) <= self._poses[-1][0]
+
+    def _drop_backlog(self, count: int) -> None:
+        """Skip to the newest `count` frames if another whole block waits behind the next."""
+        if not self._covers(2 * count):
+            return
+        newest = self._index(self._poses[-1][0] + 1) - 1
+        self._dropped += newest + 1 - count - self._next
+        self._next = newest + 1 - count
+
+    def _skip_to(self, stamp: int) -> None:
+        """Give up the frames due before `stamp`, the first that is covered."""
+        index = self._index(stamp)
+        if index > self._next:
+            self._dropped += index - self._next
+            self._next = index
+
+    def _pose_at(self, stamp: int) -> np.ndarray:
+        # Frames are asked for in order, so what lies before this one's pair of poses is done with.
+        while len(self._poses) > 1 and self._poses[1][0] <= stamp:
+            self._poses.popleft()
+        stamp0, T0 = self._poses[0]
+        if stamp == stamp0:
+            return T0
+        stamp1, T1 = self._poses[1]
+        return interpolate(T0, T1, (stamp - stamp0) / (stamp1 - stamp0))
+
+    def _stamp(self, index: int) -> int:
+        """Give the stamp of frame `index`, rounded to the nearest nanosecond in integers."""
+        numerator, denominator = self._period.numerator, self._period.denominator
+        return self._origin + (2 * index * numerator + denominator) // (2 * denominator)
+
+    def _index(self, stamp: int) -> int:
+        """Give the first frame due at `stamp` or later."""
+        index = max(0, (stamp - self._origin) * self._period.denominator // self._period.numerator)
+        while self._stamp(index) < stamp:
+            index += 1
+        return index
