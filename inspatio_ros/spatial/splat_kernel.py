@@ -311,9 +311,11 @@ def _find_nearest(count, xs, ys, zs, nearest, pitch):
 
 
 @_jit
-def _add(sums, p, share, z, nearest, red, green, blue):
-    if share >= _MIN_SHARE and z <= nearest[p] * _BEHIND:
-        factor = nearest[p] / z
+def _add(sums, p, share, z, inverse_z, nearest, red, green, blue):
+    # Read once into a local: with two reads LLVM makes code seven times slower.
+    front = nearest[p]
+    if share >= _MIN_SHARE and z <= front * _BEHIND:
+        factor = front * inverse_z
         for _ in range(_SQUARINGS):
             factor *= factor
         weight = share * factor
@@ -329,11 +331,12 @@ def _accumulate(count, xs, ys, zs, index, colour, nearest, sums, pitch):
     for i in range(count):
         p, s00, s01, s10, s11 = _corner(xs[i], ys[i], pitch)
         z, k = zs[i], index[i]
+        inverse_z = _ONE / z
         red, green, blue = np.float32(colour[k, 0]), np.float32(colour[k, 1]), np.float32(colour[k, 2])
-        _add(sums, p, s00, z, nearest, red, green, blue)
-        _add(sums, p + 1, s01, z, nearest, red, green, blue)
-        _add(sums, p + pitch, s10, z, nearest, red, green, blue)
-        _add(sums, p + pitch + 1, s11, z, nearest, red, green, blue)
+        _add(sums, p, s00, z, inverse_z, nearest, red, green, blue)
+        _add(sums, p + 1, s01, z, inverse_z, nearest, red, green, blue)
+        _add(sums, p + pitch, s10, z, inverse_z, nearest, red, green, blue)
+        _add(sums, p + pitch + 1, s11, z, inverse_z, nearest, red, green, blue)
 
 
 @_jit
@@ -346,11 +349,14 @@ def _resolve(touched, sums, gain, offset, image, mask, z_depth):
                 continue
             for y in range(r * TILE, min((r + 1) * TILE, height)):
                 for x in range(c * TILE, min((c + 1) * TILE, width)):
-                    total = sums[(y + 1) * (width + 2) + x + 1]
-                    if total[4] > 0:
-                        inverse = _ONE / total[4]
-                        z = total[3] * inverse
-                        if mask[y, x] == 0 or z < z_depth[y, x] * _NEARER:
-                            for channel in range(3):
-                                image[channel, y, x] = total[channel] * inverse * gain + offset
-                            mask[y, x], z_depth[y, x] = _ONE, z
+                    p = (y + 1) * (width + 2) + x + 1
+                    total, z_sum = sums[p, 4], sums[p, 3]
+                    inverse = _ONE / total
+                    z = z_sum * inverse
+                    before = z_depth[y, x]
+                    if total > 0 and not z >= before * _NEARER:
+                        red, green, blue = sums[p, 0], sums[p, 1], sums[p, 2]
+                        image[0, y, x] = red * inverse * gain + offset
+                        image[1, y, x] = green * inverse * gain + offset
+                        image[2, y, x] = blue * inverse * gain + offset
+                        mask[y, x], z_depth[y, x] = _ONE, z
