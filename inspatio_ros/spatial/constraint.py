@@ -1,0 +1,169 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The explicit spatial constraint: what the recording shows of any view, rendered from its aligned or best frames."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from inspatio_ros.geometry import PinholeCamera, invert
+from inspatio_ros.reference.base import Reference
+from inspatio_ros.spatial.densify import DenseFrame, densify, grid_of_target, resample_colour
+from inspatio_ros.spatial.render import Condition, fuse, pixel_motion, splat
+from inspatio_ros.spatial.splat_kernel import SourcePixels, View, run_parallel, splat_views
+from inspatio_ros.spatial.views import Choice, ViewChooser
+
+#: Views of a static recording are chosen once for so many frames (half a second): a choice for every frame would make
+#: the picture jump whenever two frames of the recording, differently exposed, are about equally good.
+FRAMES_PER_CHOICE = 12
+#: Magnification from which a view is splatted at twice the target's density, lest it leave a lattice of holes.
+DENSE_FROM = 1.4
+#: Bytes of prepared frames that are kept.
+CACHE_BYTES = 192 * 2**20
+
+
+class SpatialConstraint:
+    """Renders a reference into a target camera.
+
+    A moving reference is rendered from the frame aligned in time, a static one from up to `max_views` frames that are
+    chosen by how much of the view they cover, and fused by nearest depth. `camera` is normally
+    `reference.camera.fitted(width, height)`; `device` is where the results lie, and where they are computed.
+    """
+
+    def __init__(self, reference: Reference, camera: PinholeCamera, device: str | torch.device = 'cpu',
+                 max_views: int = 4) -> None:
+        self.reference, self.camera, self.max_views = reference, camera, max_views
+        self.device = torch.device(device)
+        self._cache = _ByteCache(CACHE_BYTES)
+        self._chooser = ViewChooser(reference) if reference.is_static else None
+
+    def render(self, T_world_camera: np.ndarray, times: np.ndarray | None = None) -> Condition:
+        """Render the reference from poses [F, 4, 4], at times [F] in seconds of the recording (only if it moves)."""
+        T_world_camera = np.asarray(T_world_camera, dtype=np.float64)
+        wanted = self._views(T_world_camera, times)
+        sources = self._prepare({view for views in wanted for view in views})
+        frames = [[sources[view] for view in views] for views in wanted]
+        if self.device.type == 'cpu':
+            return self._render_cpu(frames, T_world_camera)
+        return self._render_torch(frames, T_world_camera)
+
+    def reference_frames(self, T_world_camera: np.ndarray, times: np.ndarray | None, count: int) -> list[int]:
+        """Give the frames that the generator sees as its reference.
+
+        Static: the best `count` for the block, repeated where fewer add anything. Moving: for each of the poses the
+        frame aligned in time, `count` not counting.
+        """
+        if self._chooser is None:
+            return self._aligned(times)
+        frames = self._choose(np.asarray(T_world_camera), count).frames
+        return [frames[i % len(frames)] for i in range(count)]
+
+    def reference_images(self, indices: Sequence[int]) -> Tensor:
+        """Give frames resized and cropped to the camera, float32 [len, 3, H, W] in [-1, 1] on the device."""
+        grid = grid_of_target(self.reference.camera, self.camera)
+        unique = {int(index) for index in indices}
+        images = {i: self._cache.get(('image', i), lambda i=i: resample_colour(self.reference.frame(i).image, grid))
+                  for i in unique}
+        stacked = torch.from_numpy(np.stack([images[int(index)] for index in indices])).to(self.device)
+        return stacked.movedim(-1, 1).float().div_(127.5).sub_(1.)
+
+    # --- which views ---------------------------------------------------------------------------------------------
+
+    def _aligned(self, times: np.ndarray | None) -> list[int]:
+        """Give the index of the frame nearest in time to each of the times."""
+        if times is None:
+            raise ValueError('a moving reference is rendered at times; got None')
+        recorded = self.reference.times
+        after = np.clip(np.searchsorted(recorded, times), 1, max(len(recorded) - 1, 1))
+        return [int(i - (t - recorded[i - 1] < recorded[i] - t)) for i, t in zip(after, np.asarray(times), strict=True)]
+
+    def _choose(self, T_world_camera: np.ndarray, most: int) -> Choice:
+        """Choose for the first, middle and last pose: what lies between is covered by what covers them."""
+        ends = sorted({0, len(T_world_camera) // 2, len(T_world_camera) - 1})
+        return self._chooser.choose(self.camera, T_world_camera[ends], most)
+
+    def _views(self, T_world_camera: np.ndarray, times: np.ndarray | None) -> list[tuple[tuple[int, int], ...]]:
+        """Give for each target frame its views, best first, as (frame, density)."""
+        if self._chooser is None:
+            return [((index, 1),) for index in self._aligned(times)]
+        views = []
+        for start in range(0, len(T_world_camera), FRAMES_PER_CHOICE):
+            poses = T_world_camera[start:start + FRAMES_PER_CHOICE]
+            choice = self._choose(poses, self.max_views)
+            views += [tuple((frame, 2 if magnification > DENSE_FROM else 1) for frame, magnification
+                            in zip(choice.frames, choice.magnification, strict=True))] * len(poses)
+        return views
+
+    # --- sources -------------------------------------------------------------------------------------------------
+
+    def _prepare(self, wanted: set[tuple[int, int]]) -> dict[tuple[int, int], _Source]:
+        """Bring frames to the target's density, those that are not at hand in parallel."""
+        sources = {view: self._cache.peek(view) for view in wanted}
+        missing = [view for view in sorted(wanted) if sources[view] is None]
+        frames = {index: self.reference.frame(index) for index, _ in missing}
+
+        def prepare(index: int, density: int) -> None:
+            dense = densify(frames[index], self.reference.camera, self.camera, density)
+            sources[index, density] = _Source(dense, self.device)
+
+        run_parallel(prepare, missing)
+        for view in missing:
+            self._cache.get(view, lambda view=view: sources[view])
+        return sources
+
+    def _render_cpu(self, frames: list[list[_Source]], T_world_camera: np.ndarray) -> Condition:
+        jobs = [[View(source.pixels, *pixel_motion(source.K, invert(T) @ source.T_world_camera, self.camera.K))
+                 for source in sources] for sources, T in zip(frames, T_world_camera, strict=True)]
+        return splat_views(jobs, (self.camera.width, self.camera.height))
+
+    def _render_torch(self, frames: list[list[_Source]], T_world_camera: np.ndarray) -> Condition:
+        size = (self.camera.width, self.camera.height)
+        rendered = [fuse([splat(source.image[None], source.z_depth[None], source.K,
+                                (invert(T) @ source.T_world_camera)[None], self.camera.K, size) for source in sources])
+                    for sources, T in zip(frames, T_world_camera, strict=True)]
+        return Condition(torch.cat([c.image for c in rendered]), torch.cat([c.mask for c in rendered]),
+                         torch.cat([c.z_depth for c in rendered]))
+
+
+class _Source:
+    """A prepared frame: for the CPU kernel its `pixels`, for a GPU `image` [3, h, w] and `z_depth` [h, w] on it."""
+
+    def __init__(self, dense: DenseFrame, device: torch.device) -> None:
+        self.K, self.T_world_camera = dense.K, dense.T_world_camera
+        self.nbytes = dense.colour.nbytes + dense.z_depth.nbytes
+        if device.type == 'cpu':
+            self.pixels = SourcePixels.of(dense.colour, dense.z_depth)
+        else:
+            self.image = torch.from_numpy(dense.colour).to(device).movedim(-1, 0).float().div_(127.5).sub_(1.)
+            self.z_depth = torch.from_numpy(dense.z_depth).to(device)
+            self.nbytes = 4 * (self.image.numel() + self.z_depth.numel())
+
+
+class _ByteCache:
+    """Keeps what was used last, up to a number of bytes (each value has `nbytes`)."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._bytes = limit, 0
+        self._values: OrderedDict[Any, Any] = OrderedDict()
+
+    def peek(self, key: Any) -> Any:
+        """Give the value of a key, None if it is not at hand."""
+        if key in self._values:
+            self._values.move_to_end(key)
+        return self._values.get(key)
+
+    def get(self, key: Any, make: Any) -> Any:
+        """Give the value of a key, made if it is not at hand."""
+        value = self.peek(key)
+        if value is None:
+            value = self._values[key] = make()
+            self._bytes += value.nbytes
+            while self._bytes > self._limit and len(self._values) > 1:
+                self._bytes -= self._values.popitem(last=False)[1].nbytes
+        return value
