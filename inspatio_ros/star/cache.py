@@ -33,7 +33,7 @@ class Cache:
         return keys, values
 
     def read(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Give what a layer remembers, followed by the block's own keys and values [B, block tokens, heads, head_dim]."""
+        """Give what a layer remembers, followed by the block's own [B, block tokens, heads, head_dim]."""
         if self.length == 0:
             return keys, values
         return torch.cat([self._keys[layer], keys], dim=1), torch.cat([self._values[layer], values], dim=1)

@@ -65,7 +65,8 @@ class TensorFile:
             file = safe_open(self.path, 'pt')
             self.shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
         except (SafetensorError, OSError, ValueError) as error:
-            raise WeightsError(f'{self.path} is truncated or not a safetensors file ({error}); fetch it again') from error
+            raise WeightsError(f'{self.path} is truncated or not a safetensors file ({_first_line(error)}); '
+                               'fetch it again') from error
         self.metadata = dict(file.metadata() or {})
         self._read: Callable[[str], Tensor] = file.get_tensor
 
@@ -205,8 +206,8 @@ def find_folder(name: str, weights_dir: str | Path | None = None) -> Path:
             return folder
     if packaged_folder(name).is_dir():
         return packaged_folder(name)
-    raise WeightsError(f'there are no weights for {name!r}; put them in a folder and name it by the option --weights, the '
-                       f'parameter weights, or the environment variable {WEIGHTS_VARIABLE}')
+    raise WeightsError(f'there are no weights for {name!r}; put them in a folder and name it by the option --weights, '
+                       f'the parameter weights, or the environment variable {WEIGHTS_VARIABLE}')
 
 
 def _folder_holds(folder: Path, name: str) -> bool:

@@ -32,7 +32,7 @@ class TextConstants(NamedTuple):
 
 
 class Modulation(NamedTuple):
-    """What a timestep does to the network: one [B, 6, dim] a layer (shift, scale, gate twice) and the head's [B, 2, dim]."""
+    """What a timestep does: [B, 6, dim] for every layer (shift, scale, gate; twice) and [B, 2, dim] for the head."""
 
     blocks: tuple[Tensor, ...]
     head: Tensor
