@@ -4,16 +4,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inspatio_ros.errors import ConfigurationError
-from inspatio_ros.geometry import PinholeCamera, lift, make_pose
+from inspatio_ros.geometry import PinholeCamera, invert, lift, make_pose
 from inspatio_ros.reference.base import Reference, ReferenceFrame
-from inspatio_ros.spatial.clearance import Clearance, estimate_floor, points_from_reference, thin
-from inspatio_ros.spatial.motion import Limits, TwistDriver
+from inspatio_ros.spatial.clearance import Clearance, clearance_of, estimate_floor, points_from_reference, thin
+from inspatio_ros.spatial.motion import Limits, TwistDriver, start_frame
 
 RADIUS, SPACING, HALF = 0.3, 0.05, 2.
 #: A disc sinks this far between two points of a wall that are SPACING apart.
@@ -180,3 +182,31 @@ def test_points_of_a_recording() -> None:
     assert points[:, 1].min() >= np.nanmin(whole[:, 1]) - 1e-6
     one = points_from_reference(reference.without([1, 2]), stride=1)
     assert len(one) > 100
+
+
+@pytest.mark.parametrize('height', [.3, 1., 1.64])
+def test_wall_of_a_recording_stops_the_robot(height: float) -> None:
+    reference = _WallAhead()
+    start = start_frame(reference.T_world_camera[0], reference.up, camera_height=height)
+    driver = TwistDriver(start.T_map_base, clearance=clearance_of(reference, start, RADIUS))
+    driver.command([1., 0., 0., 0., 0., 0.], 0.)
+    positions = start.camera_poses(driver.advance(0., 200, 24.)[0])[:, 2, 3]
+    assert positions[-1] == pytest.approx(2. - RADIUS, abs=.02)
+
+
+def test_office_where_the_recording_went_is_free(shared: Path) -> None:
+    from inspatio_ros.reference import open_reference
+    reference = open_reference(Path(shared) / 'data' / 'hololens_office_a')
+    start = start_frame(reference.T_world_camera[0], reference.up)
+    clearance = clearance_of(reference, start)
+    walked = start.to_map(reference.T_world_camera[:, :3, 3])
+    assert clearance.distance(walked).min() > clearance.radius
+    poses = [make_pose(translation=position) for position in walked]
+    assert all(clearance.limit(T0, T1) == 1. for T0, T1 in zip(poses[:-1], poses[1:], strict=True))
+    # What the recording looked at is there: going 20 m ahead from where it stood runs into something.
+    blocked = []
+    for T_map_camera, position in zip(invert(start.T_world_map) @ reference.T_world_camera[::10], walked[::10], strict=True):
+        heading = T_map_camera[:2, 2] / np.linalg.norm(T_map_camera[:2, 2])
+        ahead = make_pose(translation=position + [*20. * heading, 0.])
+        blocked.append(clearance.limit(make_pose(translation=position), ahead) < 1.)
+    assert all(blocked)

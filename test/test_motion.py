@@ -204,6 +204,13 @@ def test_bad_commands_leave_the_last_one() -> None:
     assert poses[-1, 0, 3] == pytest.approx(1.)
 
 
+def test_lower_limits_hold_at_once_for_the_command_given() -> None:
+    driver = TwistDriver(limits=_AT_ONCE)
+    driver.command([5., 0., 0., 0., 0., 0.], 0.)
+    driver.limits = Limits(2., 2., math.inf, math.inf)
+    assert driver.advance(0., 2, 24.)[1][-1, 0] == pytest.approx(2.)
+
+
 def test_set_pose_stands_there_and_forgets() -> None:
     driver = TwistDriver(limits=_AT_ONCE)
     driver.command([1., 0., 0., 0., 0., 1.], 0.)

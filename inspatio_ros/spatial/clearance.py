@@ -18,6 +18,7 @@ from inspatio_ros.geometry import lift
 
 if TYPE_CHECKING:
     from inspatio_ros.reference.base import Reference
+    from inspatio_ros.spatial.motion import StartFrame
 
 #: Heights above the floor, metres, in which things are in a robot's way: over carpets and noise, under lamps.
 HEIGHT_BAND = (0.15, 1.5)
@@ -26,6 +27,20 @@ ROBOT_RADIUS = 0.25
 _CELL = 0.02
 #: Kept between robot and obstacle, metres, so that rounding never makes a touch a crossing.
 _SKIN = 1e-4
+#: What is this little above the camera, metres, is still in its way.
+_HEADROOM = 0.1
+
+
+def clearance_of(reference: Reference, start: StartFrame, radius: float = ROBOT_RADIUS) -> Clearance:
+    """Give the clearance, in the map frame, of a robot that starts so in a recording.
+
+    Obstacles reach from above the floor to just over the camera, wherever on the robot base_link is taken to be.
+    """
+    points = start.to_map(points_from_reference(reference))
+    floor = estimate_floor(points, np.array([0., 0., 1.]))
+    camera_height = float((start.T_map_base @ start.T_base_camera)[2, 3]) - floor
+    low, high = HEIGHT_BAND
+    return Clearance(points, radius=radius, height_band=(low, max(high, camera_height + _HEADROOM)), floor=floor)
 
 
 class Clearance:

@@ -169,7 +169,10 @@ class TwistDriver:
 
     def __init__(self, T_map_base: np.ndarray | None = None, limits: Limits | None = None,
                  timeout: float = COMMAND_TIMEOUT, clearance: Clearance | None = None) -> None:
-        """`clearance`: known geometry in the map frame that the robot stays clear of; None: nothing is in the way."""
+        """Start at a pose [4, 4]; `limits` and `timeout` (seconds) may be changed while driving.
+
+        `clearance`: known geometry in the map frame that the robot stays clear of; None: nothing is in the way.
+        """
         if not timeout > 0:
             raise ConfigurationError(f'cmd_vel_timeout {timeout} is not a positive number of seconds')
         self.limits = limits or Limits()
@@ -209,7 +212,7 @@ class TwistDriver:
         if not (np.isfinite(twist).all() and math.isfinite(stamp)):
             return False
         with self._lock:
-            self._command = self.limits.clip(twist)
+            self._command = twist
             self._command_stamp = stamp
         return True
 
@@ -225,7 +228,8 @@ class TwistDriver:
         poses, twists = np.empty((count, 4, 4)), np.empty((count, 6))
         with self._lock:
             fresh = abs(now - self._command_stamp) <= self.timeout
-            wanted = self._command if fresh else np.zeros(6)
+            # Clipped here, so that limits changed since the command came hold for it too.
+            wanted = self.limits.clip(self._command) if fresh else np.zeros(6)
             for i in range(count):
                 if self._at_pose:
                     self._at_pose = False
