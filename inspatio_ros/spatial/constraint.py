@@ -15,6 +15,7 @@ from torch import Tensor
 from inspatio_ros.geometry import PinholeCamera, invert
 from inspatio_ros.reference.base import Reference
 from inspatio_ros.spatial.densify import DenseFrame, densify, grid_of_target, resample_colour
+from inspatio_ros.spatial.exposure import match_exposure
 from inspatio_ros.spatial.render import Condition, fuse, pixel_motion, splat
 from inspatio_ros.spatial.splat_kernel import SourcePixels, View, run_parallel, splat_views
 from inspatio_ros.spatial.views import Choice, ViewChooser
@@ -26,6 +27,8 @@ FRAMES_PER_CHOICE = 12
 DENSE_FROM = 1.4
 #: Bytes of prepared frames that are kept.
 CACHE_BYTES = 192 * 2**20
+#: Sets of views whose exposures are kept.
+GAINS_KEPT = 64
 
 
 class SpatialConstraint:
@@ -41,6 +44,7 @@ class SpatialConstraint:
         self.reference, self.camera, self.max_views = reference, camera, max_views
         self.device = torch.device(device)
         self._cache = _ByteCache(CACHE_BYTES)
+        self._gain_cache: dict[_Views, np.ndarray] = {}
         self._chooser = ViewChooser(reference) if reference.is_static else None
 
     def render(self, T_world_camera: np.ndarray, times: np.ndarray | None = None) -> Condition:
@@ -48,7 +52,8 @@ class SpatialConstraint:
         T_world_camera = np.asarray(T_world_camera, dtype=np.float64)
         wanted = self._views(T_world_camera, times)
         sources = self._prepare({view for views in wanted for view in views})
-        frames = [[sources[view] for view in views] for views in wanted]
+        gains = {views: self._gains(views, sources) for views in set(wanted)}
+        frames = [list(zip((sources[view] for view in views), gains[views], strict=True)) for views in wanted]
         if self.device.type == 'cpu':
             return self._render_cpu(frames, T_world_camera)
         return self._render_torch(frames, T_world_camera)
@@ -88,7 +93,7 @@ class SpatialConstraint:
         ends = sorted({0, len(T_world_camera) // 2, len(T_world_camera) - 1})
         return self._chooser.choose(self.camera, T_world_camera[ends], most)
 
-    def _views(self, T_world_camera: np.ndarray, times: np.ndarray | None) -> list[tuple[tuple[int, int], ...]]:
+    def _views(self, T_world_camera: np.ndarray, times: np.ndarray | None) -> list[_Views]:
         """Give for each target frame its views, best first, as (frame, density)."""
         if self._chooser is None:
             return [((index, 1),) for index in self._aligned(times)]
@@ -117,32 +122,54 @@ class SpatialConstraint:
             self._cache.get(view, lambda view=view: sources[view])
         return sources
 
-    def _render_cpu(self, frames: list[list[_Source]], T_world_camera: np.ndarray) -> Condition:
-        jobs = [[View(source.pixels, *pixel_motion(source.K, invert(T) @ source.T_world_camera, self.camera.K))
-                 for source in sources] for sources, T in zip(frames, T_world_camera, strict=True)]
+    def _gains(self, views: _Views, sources: dict[tuple[int, int], _Source]) -> np.ndarray:
+        if views not in self._gain_cache:
+            while len(self._gain_cache) >= GAINS_KEPT:
+                self._gain_cache.pop(next(iter(self._gain_cache)))
+            self._gain_cache[views] = match_exposure([sources[view].dense for view in views])
+        return self._gain_cache[views]
+
+    def _render_cpu(self, frames: _Frames, T_world_camera: np.ndarray) -> Condition:
+        jobs = [[View(source.pixels, *self._motion(source, T), gain) for source, gain in sources]
+                for sources, T in zip(frames, T_world_camera, strict=True)]
         return splat_views(jobs, (self.camera.width, self.camera.height))
 
-    def _render_torch(self, frames: list[list[_Source]], T_world_camera: np.ndarray) -> Condition:
+    def _motion(self, source: _Source, T_world_camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        T_target_source = invert(T_world_camera) @ source.dense.T_world_camera
+        return pixel_motion(source.dense.K, T_target_source, self.camera.K)
+
+    def _render_torch(self, frames: _Frames, T_world_camera: np.ndarray) -> Condition:
         size = (self.camera.width, self.camera.height)
-        rendered = [fuse([splat(source.image[None], source.z_depth[None], source.K,
-                                (invert(T) @ source.T_world_camera)[None], self.camera.K, size) for source in sources])
+        rendered = [fuse([splat(source.exposed(gain)[None], source.z_depth[None], source.dense.K,
+                                (invert(T) @ source.dense.T_world_camera)[None], self.camera.K, size)
+                          for source, gain in sources])
                     for sources, T in zip(frames, T_world_camera, strict=True)]
         return Condition(torch.cat([c.image for c in rendered]), torch.cat([c.mask for c in rendered]),
                          torch.cat([c.z_depth for c in rendered]))
+
+
+#: The views of a target frame, best first: (frame of the recording, density).
+_Views = tuple[tuple[int, int], ...]
+#: For each target frame its views: the prepared source and its exposure [3].
+_Frames = list[list[tuple['_Source', np.ndarray]]]
 
 
 class _Source:
     """A prepared frame: for the CPU kernel its `pixels`, for a GPU `image` [3, h, w] and `z_depth` [h, w] on it."""
 
     def __init__(self, dense: DenseFrame, device: torch.device) -> None:
-        self.K, self.T_world_camera = dense.K, dense.T_world_camera
+        self.dense = dense
         self.nbytes = dense.colour.nbytes + dense.z_depth.nbytes
         if device.type == 'cpu':
             self.pixels = SourcePixels.of(dense.colour, dense.z_depth)
         else:
             self.image = torch.from_numpy(dense.colour).to(device).movedim(-1, 0).float().div_(127.5).sub_(1.)
             self.z_depth = torch.from_numpy(dense.z_depth).to(device)
-            self.nbytes = 4 * (self.image.numel() + self.z_depth.numel())
+
+    def exposed(self, gain: np.ndarray) -> Tensor:
+        """Give the image [3, h, w] in [-1, 1] with its exposure multiplied by gain [3]."""
+        factor = torch.from_numpy(gain).to(self.image)[:, None, None]
+        return ((self.image + 1) * factor - 1).clamp_(max=1.)
 
 
 class _ByteCache:

@@ -68,11 +68,15 @@ class SourcePixels:
 
 @dataclass(frozen=True)
 class View:
-    """A source view as one target frame sees it: its pixels, and where they land (see `render.pixel_motion`)."""
+    """A source view as one target frame sees it: its pixels, and where they land (see `render.pixel_motion`).
+
+    `gain` float32 [3] multiplies the colours, black being 0 of uint8 and -1 of float ones: their exposure, see `exposure.py`.
+    """
 
     pixels: SourcePixels
     A: np.ndarray
     b: np.ndarray
+    gain: np.ndarray | None = None
 
 
 def splat_cpu(image: Tensor, z_depth: Tensor, K_source: np.ndarray, T_target_source: np.ndarray,
@@ -161,8 +165,14 @@ def _render_band(views: Sequence[View], image: np.ndarray, mask: np.ndarray, z_d
         _find_nearest(points, x, y, z, nearest, width + 2)
         colour = pixels.colour.reshape(-1, 3)
         _accumulate(points, x, y, z, index, colour, nearest, sums, width + 2)
-        gain, offset = (1 / 127.5, -1.) if colour.dtype == np.uint8 else (1., 0.)
-        _resolve(touched, sums, np.float32(gain), np.float32(offset), image, mask, z_depth)
+        _resolve(touched, sums, *_to_signed(colour.dtype, view.gain), image, mask, z_depth)
+
+
+def _to_signed(dtype: np.dtype, gain: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Give factor and offset float32 [3] from summed colours (uint8, or float in [-1, 1]) to the image in [-1, 1]."""
+    gain = np.ones(3) if gain is None else gain
+    factor, offset = (gain / 127.5, -np.ones(3)) if dtype == np.uint8 else (gain, gain - 1)
+    return factor.astype(np.float32), offset.astype(np.float32)
 
 
 @_jit
@@ -340,9 +350,11 @@ def _accumulate(count, xs, ys, zs, index, colour, nearest, sums, pitch):
 
 
 @_jit
-def _resolve(touched, sums, gain, offset, image, mask, z_depth):
+def _resolve(touched, sums, factor, offset, image, mask, z_depth):
     """Write the weighted means of the touched cells wherever nothing, or only something farther, is known."""
     height, width = z_depth.shape
+    f0, f1, f2 = factor
+    o0, o1, o2 = offset
     for r in range(touched.shape[0]):
         for c in range(touched.shape[1]):
             if not touched[r, c]:
@@ -356,7 +368,7 @@ def _resolve(touched, sums, gain, offset, image, mask, z_depth):
                     before = z_depth[y, x]
                     if total > 0 and not z >= before * _NEARER:
                         red, green, blue = sums[p, 0], sums[p, 1], sums[p, 2]
-                        image[0, y, x] = red * inverse * gain + offset
-                        image[1, y, x] = green * inverse * gain + offset
-                        image[2, y, x] = blue * inverse * gain + offset
+                        image[0, y, x] = min(red * inverse * f0 + o0, _ONE)
+                        image[1, y, x] = min(green * inverse * f1 + o1, _ONE)
+                        image[2, y, x] = min(blue * inverse * f2 + o2, _ONE)
                         mask[y, x], z_depth[y, x] = _ONE, z
