@@ -1,0 +1,110 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Options and output folders that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from inspatio_ros.errors import ConfigurationError
+
+
+def size(text: str) -> tuple[int, int]:
+    """Read WIDTHxHEIGHT, for example 192x128."""
+    width, cross, height = text.lower().partition('x')
+    if not (cross and width.isdigit() and height.isdigit()):
+        raise argparse.ArgumentTypeError(f'{text!r} is not WIDTHxHEIGHT, for example 192x128')
+    return int(width), int(height)
+
+
+def positive(text: str) -> float:
+    """Read a number above zero."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.
+    if not 0. < value < float('inf'):
+        raise argparse.ArgumentTypeError(f'{text!r} is not a number above zero')
+    return value
+
+
+def count(text: str) -> int:
+    """Read a whole number above zero."""
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number above zero')
+    return int(text)
+
+
+def add_world(parser: argparse.ArgumentParser, generator: str | None, reference: str | None = 'sample') -> None:
+    """Add the options that say which world to open: recording, generator, size, weights, seed, device."""
+    parser.add_argument('--reference', default=reference, required=reference is None, metavar='DIR',
+                        help="an RGB-D recording's folder, or 'sample' for the built-in room"
+                             + (f' (default: {reference})' if reference else ''))
+    if generator:
+        parser.add_argument('--generator', default=generator, metavar='NAME',
+                            help=f'render, nano or 1.3b (default: {generator})')
+    parser.add_argument('--size', type=size, metavar='WxH',
+                        help="image size, multiples of 16 (default: the generator's own)")
+    parser.add_argument('--weights', metavar='DIR', help='folder of the weights that are not in the package')
+    parser.add_argument('--seed', type=int, default=0, help='same seed, same frames (default: 0)')
+    parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda' (default: auto)")
+
+
+@contextmanager
+def output_folder(path: str | Path, known: Sequence[str], force: bool) -> Iterator[Path]:
+    """Give a folder beside `path` to write into, and move what it holds to `path` when the block ends well.
+
+    Args:
+        path: the folder to be made; it may exist if it is empty, or with `force`.
+        known: names inside it that are ours to replace.
+        force: replace those of an earlier run; whatever else lies there is never touched.
+
+    Raises:
+        ConfigurationError: the folder cannot be written, or holds files already.
+
+    """
+    path = Path(path)
+    _check_output(path, known, force)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f'.{path.name}.', dir=path.parent))
+    except OSError as error:
+        raise ConfigurationError(f'cannot write the output folder {path}: {error.strerror or error}') from error
+    try:
+        partial.chmod(0o755)
+        yield partial
+        _move_into(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _check_output(path: Path, known: Sequence[str], force: bool) -> None:
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise ConfigurationError(f'the output {path} is a file; name a folder')
+    if not os.access(path, os.W_OK):
+        raise ConfigurationError(f'cannot write the output folder {path}: permission denied')
+    there = sorted(entry.name for entry in path.iterdir())
+    if there and not force:
+        raise ConfigurationError(f'the output folder {path} is not empty (it holds {there[0]}); '
+                                 'name another one, or use --force to replace an earlier result')
+    strange = [name for name in there if name not in known]
+    if strange:
+        raise ConfigurationError(f'the output folder {path} holds {strange[0]}, which is no earlier result of this '
+                                 'command; name another folder')
+
+
+def _move_into(partial: Path, path: Path) -> None:
+    path.mkdir(exist_ok=True)
+    for entry in sorted(partial.iterdir()):
+        target = path / entry.name
+        if target.is_dir():
+            shutil.rmtree(target)
+        os.replace(entry, target)

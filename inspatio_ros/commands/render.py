@@ -1,0 +1,129 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Render a recording from every pose of a trajectory file.
+
+Writes image/, mask/ (255 seen, 0 made up), depth/ (uint16 millimetres, 0 unknown), trajectory.txt (TUM, camera to
+world), video.mp4 and report.json: one frame for each pose of the file, in its order.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from inspatio_ros.commands import options
+
+if TYPE_CHECKING:
+    from inspatio_ros.reference.base import Reference
+    from inspatio_ros.simulator import Block, WorldSimulator
+    from inspatio_ros.spatial.trajectory import Trajectory
+
+OUTPUTS = ('image', 'mask', 'depth', 'trajectory.txt', 'video.mp4', 'report.json')
+
+#: Depth is written in thousandths of a metre; what is farther than 16 bits reach is written as unknown.
+DEPTH_SCALE, DEPTH_LIMIT = 1000., 65535
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `inspatio render`."""
+    options.add_world(parser, generator='nano')
+    parser.add_argument('--trajectory', required=True, metavar='FILE',
+                        help="TUM, 4x4 world-to-camera lines, or the release's three text lines")
+    parser.add_argument('--output', default='out/render', metavar='DIR', help='where to write (default: out/render)')
+    parser.add_argument('--force', action='store_true', help='replace an earlier result in the output folder')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Render and write everything; nothing is left behind if it fails."""
+    with options.output_folder(args.output, OUTPUTS, args.force) as folder:
+        reference, simulator, trajectory = _open(args)
+        report = render(simulator, trajectory, scene_times(reference, trajectory), folder)
+        (folder / 'report.json').write_text(json.dumps(report, indent=2) + '\n')
+    print(f'{report["frames"]} frames {report["width"]}x{report["height"]} by {report["generator"]} in '
+          f'{report["seconds"]:.1f} s ({report["frames_per_second"]:.1f} per second), '
+          f'{100 * report["seen"]:.0f} % of the pixels seen in the recording: {args.output}')
+    return 0
+
+
+def _open(args: argparse.Namespace) -> tuple[Reference, WorldSimulator, Trajectory]:
+    from inspatio_ros.reference import open_reference
+    from inspatio_ros.simulator import WorldSimulator
+    from inspatio_ros.spatial.trajectory import read_trajectory
+    reference = open_reference(args.reference)
+    # The cheap mistake is found before the weights are read: a bad line of the trajectory file.
+    read_trajectory(args.trajectory, source_T_world_camera=reference.T_world_camera)
+    width, height = args.size or (None, None)
+    simulator = WorldSimulator(reference, args.generator, width, height, args.seed, args.device, weights=args.weights)
+    trajectory = read_trajectory(args.trajectory, frame_rate=simulator.frame_rate,
+                                 source_T_world_camera=reference.T_world_camera)
+    return reference, simulator, trajectory
+
+
+def scene_times(reference: Reference, trajectory: Trajectory) -> np.ndarray:
+    """Give the time in the recording's clock that each pose shows, float64 [N].
+
+    A trajectory recorded along with the recording has its clock; any other starts with the recording's first frame.
+    """
+    start, end = reference.times[0], reference.times[-1]
+    if start <= trajectory.times[0] <= end:
+        return trajectory.times
+    return trajectory.times - trajectory.times[0] + start
+
+
+def render(simulator: WorldSimulator, trajectory: Trajectory, times: np.ndarray, folder: Path) -> dict:
+    """Render every pose of a trajectory into a folder and give the report."""
+    from inspatio_ros.evaluation.video import VideoWriter
+    from inspatio_ros.spatial.trajectory import write_tum
+    for name in ('image', 'mask', 'depth'):
+        (folder / name).mkdir()
+    start, seen, stages = time.perf_counter(), 0., {}
+    total = len(trajectory)
+    with VideoWriter(folder / 'video.mp4', simulator.width, simulator.height, simulator.frame_rate) as video:
+        done = 0
+        while done < total:
+            block, count = next_block(simulator, trajectory.T_world_camera[done:], times[done:])
+            for i in range(count):
+                write_frame(folder, done + i, block, i)
+                video.write(block.image[i])
+                seen += float((block.mask[i] > 0).mean()) / total
+            for stage, seconds in block.timings.items():
+                stages[stage] = stages.get(stage, 0.) + seconds
+            done += count
+    write_tum(folder / 'trajectory.txt', trajectory.times, trajectory.T_world_camera)
+    seconds = time.perf_counter() - start
+    return {'generator': simulator.name, 'reference': simulator.reference.name, 'width': simulator.width,
+            'height': simulator.height, 'frame_rate': simulator.frame_rate, 'seed': simulator.seed,
+            'device': simulator.device, 'frames': total, 'seconds': round(seconds, 3),
+            'frames_per_second': round(total / seconds, 2), 'seen': round(seen, 4),
+            'stages_s': {stage: round(value, 3) for stage, value in stages.items()}}
+
+
+def next_block(simulator: WorldSimulator, T_world_camera: np.ndarray, times: np.ndarray) -> tuple[Block, int]:
+    """Make the next block of the poses that are left [N, 4, 4]; give it and how many of its frames count.
+
+    A generator makes whole blocks, so the last one holds its last pose as often as it takes.
+    """
+    wanted = simulator.frames_in_next_block()
+    count = min(wanted, len(times))
+    index = np.minimum(np.arange(wanted), count - 1)
+    return simulator.step(T_world_camera[index], times[index]), count
+
+
+def write_frame(folder: Path, number: int, block: Block, i: int) -> None:
+    """Write image, mask and depth of one frame of a block."""
+    from inspatio_ros.evaluation.pictures import write_png
+    name = f'{number:06d}.png'
+    write_png(folder / 'image' / name, block.image[i])
+    write_png(folder / 'mask' / name, block.mask[i])
+    write_png(folder / 'depth' / name, millimetres(block.z_depth[i]))
+
+
+def millimetres(z_depth: np.ndarray) -> np.ndarray:
+    """Turn metres float32 [H, W], NaN unknown, into uint16 millimetres, 0 unknown."""
+    scaled = np.round(np.nan_to_num(z_depth, nan=0., posinf=0., neginf=0.) * DEPTH_SCALE)
+    return np.where((scaled > 0) & (scaled <= DEPTH_LIMIT), scaled, 0).astype(np.uint16)

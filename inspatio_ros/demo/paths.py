@@ -1,0 +1,33 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Scripted drives: what a person at the joystick would do to look around."""
+
+from __future__ import annotations
+
+import numpy as np
+
+#: Seconds that the drive is made for; at another duration it is as fast, but shorter or longer on each leg.
+PERIOD = 15.
+
+#: The drive, as keys that are joined by straight lines: share of the duration, m/s ahead, m/s to the left, rad/s to
+#: the left. It leaves the recording's own path to both sides, so that there is something to make up, and ends at rest.
+_KEYS = np.array([
+    [0.00, 0.00, 0.00, 0.00],
+    [0.06, 0.00, 0.00, 0.00],
+    [0.12, 0.22, 0.00, 0.10],
+    [0.28, 0.22, 0.00, 0.16],
+    [0.34, 0.05, -0.20, -0.25],
+    [0.52, 0.05, -0.20, -0.25],
+    [0.60, 0.15, 0.10, 0.00],
+    [0.70, -0.10, 0.20, 0.22],
+    [0.84, -0.20, 0.05, 0.10],
+    [0.94, 0.00, 0.00, 0.00],
+    [1.00, 0.00, 0.00, 0.00],
+])
+
+
+def scripted_twist(time: float, duration: float) -> tuple[float, float, float]:
+    """Give the command at a time of a drive of `duration` seconds: m/s ahead, m/s left, rad/s left (body axes)."""
+    share = np.clip(time / duration, 0., 1.)
+    ahead, left, turn = (float(np.interp(share, _KEYS[:, 0], _KEYS[:, i])) for i in (1, 2, 3))
+    return ahead, left, turn

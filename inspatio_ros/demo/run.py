@@ -1,0 +1,158 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Run the demo: start three processes, wait, stop them in order, and report."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inspatio_ros.demo.processes import Child, private_ros_env
+from inspatio_ros.errors import ConfigurationError, InspatioError
+from inspatio_ros.evaluation.benchmark import MIB, resident_bytes
+
+NODE = 'inspatio'
+#: Seconds that the node may take from its start to its first frame: weights are read and kernels compiled meanwhile.
+START_TIMEOUT = 240.
+#: Seconds that the processes may take beyond what they are asked to.
+PATIENCE = 30.
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What to show: recording, generator, size (None: the generator's own), seconds of driving."""
+
+    reference: str = 'sample'
+    generator: str = 'nano'
+    size: tuple[int, int] | None = None
+    duration: float = 15.
+    weights: str | None = None
+    seed: int = 0
+    device: str = 'auto'
+    domain: int | None = None
+
+    def node_parameters(self) -> dict[str, Any]:
+        """Give the node's parameters."""
+        width, height = self.size or (0, 0)
+        reference = self.reference if self.reference == 'sample' else str(Path(self.reference).resolve())
+        weights = str(Path(self.weights).resolve()) if self.weights else ''
+        return {'reference': reference, 'generator': self.generator, 'width': width, 'height': height,
+                'weights': weights, 'seed': self.seed, 'device': self.device, 'autostart': True,
+                # Every frame shall be an image, whoever listens: the frames are counted to know their scene time.
+                'idle_unheard': False}
+
+
+class DemoError(InspatioError):
+    """The demo ran, but what it shows is not what it should be."""
+
+
+def check_ros() -> None:
+    """Raise ConfigurationError unless ROS and every message that the node publishes can be imported."""
+    for module in ('rclpy', 'tf2_msgs', 'sensor_msgs', 'nav_msgs', 'diagnostic_msgs', 'lifecycle_msgs'):
+        if importlib.util.find_spec(module) is None:
+            raise ConfigurationError(f'{module} of ROS 2 cannot be imported; source ROS 2 or run make setup '
+                                     '(inspatio doctor says more)')
+
+
+def run_demo(options: DemoOptions, folder: Path, tell: Callable[[str], None]) -> dict[str, Any]:
+    """Run the demo into a folder (bag/, video.mp4, contact_sheet.png, summary.json) and give the summary.
+
+    Raises:
+        ConfigurationError, RecordingError, WeightsError: what was asked for cannot be shown.
+        ChildError: a process ended early or stayed silent.
+
+    """
+    check_ros()
+    from inspatio_ros.reference import open_reference
+    reference = open_reference(options.reference)
+    with tempfile.TemporaryDirectory(prefix='inspatio_demo_') as scratch, _sigterm_as_interrupt():
+        facts = _drive_and_record(options, folder, Path(scratch), tell)
+    tell('writing video, contact sheet and summary')
+    from inspatio_ros.demo.recording import Recording
+    from inspatio_ros.demo.report import write_report
+    with Recording(folder / 'bag') as recording:
+        return write_report(recording, folder, reference, facts)
+
+
+def _drive_and_record(options: DemoOptions, folder: Path, scratch: Path,
+                      tell: Callable[[str], None]) -> dict[str, Any]:
+    env = private_ros_env(scratch, options.domain)
+    tell(f'starting the node: {options.generator} on {options.reference} (ROS_DOMAIN_ID={env["ROS_DOMAIN_ID"]})')
+    begun = time.monotonic()
+    with _children() as start:
+        recorder = start('recorder', 'inspatio_ros.demo.recorder', ['--bag', str(folder / 'bag')], scratch, env)
+        recorder.wait_for('ready', PATIENCE)
+        node = start('node', 'inspatio_ros.ros.main', _ros_arguments(options, scratch), scratch, env)
+        driver = start('driver', 'inspatio_ros.demo.driver',
+                       ['--node', NODE, '--duration', str(options.duration)], scratch, env)
+        driver.wait_for('driving', START_TIMEOUT, others=(node, recorder))
+        start_seconds = time.monotonic() - begun
+        tell(f'node active after {start_seconds:.1f} s; driving for {options.duration:g} s')
+        peak = _watch_until_done(driver, node, recorder, options.duration + PATIENCE, tell)
+        for child in (driver, recorder, node):
+            child.check_end()
+    return {'reference': options.reference, 'generator': options.generator, 'start_s': round(start_seconds, 2),
+            'node_memory_mib': round(peak / MIB, 1)}
+
+
+def _ros_arguments(options: DemoOptions, scratch: Path) -> list[str]:
+    """Give the node's command line; its parameters go through a file, where nothing in them needs quoting."""
+    path = scratch / 'parameters.yaml'
+    path.write_text(json.dumps({'/**': {'ros__parameters': options.node_parameters()}}))
+    return ['--ros-args', '-r', f'__node:={NODE}', '--params-file', str(path)]
+
+
+def _watch_until_done(driver: Child, node: Child, recorder: Child, timeout: float,
+                      tell: Callable[[str], None]) -> int:
+    """Wait until the driver is done, telling how far it is every second; give the node's peak memory in bytes."""
+    start, peak = time.monotonic(), 0
+    while not driver.said('done'):
+        for child in (node, recorder):
+            child.check()
+        elapsed = time.monotonic() - start
+        if elapsed > timeout:
+            driver.check()
+            raise DemoError(f'the driver was not done after {timeout:.0f} s; its last words:\n{driver.last(12)}')
+        peak = max(peak, resident_bytes(node.pid))
+        tell(f'  {elapsed:4.0f} s  {recorder.last()}')
+        time.sleep(1.)
+    return peak
+
+
+@contextmanager
+def _children() -> Iterator[Callable[..., Child]]:
+    """Give a way to start children that are all stopped in the end, the last one first."""
+    started: list[Child] = []
+
+    def start(name: str, module: str, arguments: list[str], scratch: Path, env: dict[str, str]) -> Child:
+        started.append(Child(name, module, arguments, scratch / f'{name}.log', env))
+        return started[-1]
+
+    try:
+        yield start
+    finally:
+        for child in reversed(started):
+            child.stop()
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Have SIGTERM end us as Ctrl-C does, so that no child outlives us."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
