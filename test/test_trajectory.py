@@ -24,8 +24,8 @@ from inspatio_ros.spatial.trajectory import (
     keyed_poses,
     orbit_poses,
     read_trajectory,
-    write_tum,
 )
+from inspatio_ros.tum import write_tum
 
 FILES = ('x_y_circle_cycle.txt', 'zoom_out_in.txt', 'synthetic_zoom_only', 'synthetic_yaw_only',
          'synthetic_pitch_yaw_displacement')

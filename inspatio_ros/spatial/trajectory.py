@@ -9,7 +9,6 @@ seconds. Text lines describe a motion relative to a recording's camera; the othe
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from inspatio_ros.errors import TrajectoryError
-from inspatio_ros.geometry import interpolate, invert, is_rigid, pose_from_quaternion, quaternion_xyzw
+from inspatio_ros.geometry import interpolate, invert, is_rigid
+from inspatio_ros.tum import TUM_COLUMNS, Row, check_width, is_unit_quaternion, read_rows, tum_poses
 
 #: Frames per second of files that carry no times.
 FRAME_RATE = 24.
@@ -27,12 +27,6 @@ DEFAULT_FRAME_COUNT = 121
 ANGLE_PER_FRAME = (0.3, 0.8)
 #: Up to this many keys a text line is interpolated linearly.
 MAX_LINEAR_KEYS = 3
-#: A quaternion whose length differs from 1 by more than this is a fault of the file, not of its rounding.
-QUATERNION_TOLERANCE = 1e-2
-
-TUM_COLUMNS = 't tx ty tz qx qy qz qw'
-
-_Row = tuple[int, list[float]]
 
 
 @dataclass(frozen=True)
@@ -91,7 +85,7 @@ def read_trajectory(path: str | Path, frame_count: int | None = None, frame_rate
     """
     path = Path(path)
     _check_options(path, frame_count, frame_rate, source_T_world_camera, relative_to_source)
-    rows = _read_rows(path)
+    rows = read_rows(path)
     kind = _detect_kind(path, rows)
     if kind == 'text':
         keys = _text_keys(path, rows)
@@ -99,7 +93,7 @@ def read_trajectory(path: str | Path, frame_count: int | None = None, frame_rate
         poses = keyed_poses(keys, count, rotation_only, release)
         poses = compose_with_source(poses, source_T_world_camera, relative_to_source, release)
         return Trajectory(np.arange(count) / frame_rate, poses)
-    times, poses = _read_tum(path, rows) if kind == 'tum' else _read_matrices(path, rows, frame_rate)
+    times, poses = tum_poses(path, rows) if kind == 'tum' else _read_matrices(path, rows, frame_rate)
     if frame_count is not None:
         times, poses = resample(times, poses, frame_count)
     if rotation_only:
@@ -107,36 +101,6 @@ def read_trajectory(path: str | Path, frame_count: int | None = None, frame_rate
     if relative_to_source:
         poses = source_T_world_camera[bounce_indices(len(source_T_world_camera), len(poses))] @ poses
     return Trajectory(times, poses)
-
-
-def write_tum(path: str | Path, times: np.ndarray, T_world_camera: np.ndarray) -> None:
-    """Write poses [N, 4, 4] at `times` [N] seconds as TUM lines, so that reading gives the very same numbers.
-
-    The file appears whole or not at all. Raises TrajectoryError where a pose is not rigid, times do not rise, or the
-    place is not writable.
-    """
-    path = Path(path)
-    times, poses = np.asarray(times, dtype=np.float64), np.asarray(T_world_camera, dtype=np.float64)
-    if poses.shape != (len(times), 4, 4):
-        raise TrajectoryError(f'{path}: {len(times)} times do not go with poses of shape {poses.shape}')
-    lines = [f'# {TUM_COLUMNS} (camera to world, OpenCV optical axes, metres, seconds)']
-    for i, (time, T) in enumerate(zip(times, poses, strict=True)):
-        if not is_rigid(T):
-            raise TrajectoryError(f'{path}: pose {i} is not a rigid transform')
-        if not math.isfinite(time) or i > 0 and time <= times[i - 1]:
-            raise TrajectoryError(f'{path}: the time of pose {i}, {time}, is not after the one before it')
-        lines.append(' '.join(repr(float(v)) for v in (time, *T[:3, 3], *quaternion_xyzw(T))))
-    _write_whole(path, '\n'.join(lines) + '\n')
-
-
-def _write_whole(path: Path, text: str) -> None:
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
-        temporary.write_text(text, encoding='utf-8')
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise TrajectoryError(f'{path} cannot be written: {error.strerror or error}') from error
 
 
 # --- text lines: keys to poses --------------------------------------------------------------------------------------
@@ -266,42 +230,12 @@ def _check_options(path: Path, frame_count: int | None, frame_rate: float, sourc
         raise TrajectoryError(f'{path}: source poses have shape {np.shape(source)}, not [N, 4, 4]')
 
 
-def _read_rows(path: Path) -> list[_Row]:
-    """Read the numbers of each line, with its number; comments and blank lines are left out."""
-    try:
-        text = path.read_text(encoding='utf-8')
-    except FileNotFoundError:
-        raise TrajectoryError(f'{path}: there is no such trajectory file') from None
-    except UnicodeDecodeError:
-        raise TrajectoryError(f'{path} line 1: this is not a text file') from None
-    except OSError as error:
-        raise TrajectoryError(f'{path} cannot be read: {error.strerror or error}') from error
-    rows = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        words = line.split('#', 1)[0].split()
-        if words:
-            rows.append((number, [_number(path, number, word) for word in words]))
-    if not rows:
-        raise TrajectoryError(f'{path} line 1: the file is empty; it should hold three text lines, 4x4 matrices or TUM')
-    return rows
-
-
-def _number(path: Path, line: int, word: str) -> float:
-    try:
-        value = float(word)
-    except ValueError:
-        raise TrajectoryError(f'{path} line {line}: {word!r} is not a number') from None
-    if not math.isfinite(value):
-        raise TrajectoryError(f'{path} line {line}: {word} is not a finite number')
-    return value
-
-
-def _detect_kind(path: Path, rows: list[_Row]) -> str:
+def _detect_kind(path: Path, rows: list[Row]) -> str:
     """Tell 'tum', 'matrices' or 'text' from the numbers.
 
     Three lines of 8 or 16 numbers could be poses or keys of text: they are poses where most of them look like poses.
     """
-    as_tum = sum(len(row) == 8 and _is_unit(row[4:]) for _, row in rows)
+    as_tum = sum(len(row) == 8 and is_unit_quaternion(row[4:]) for _, row in rows)
     as_matrix = sum(len(row) == 16 and is_rigid(np.reshape(row, (4, 4))) for _, row in rows)
     if len(rows) == 3:
         return 'tum' if as_tum >= 2 else 'matrices' if as_matrix >= 2 else 'text'
@@ -314,37 +248,15 @@ def _detect_kind(path: Path, rows: list[_Row]) -> str:
         '16 (world-to-camera 4x4), or the file has exactly three lines (pitch, yaw, displacement)')
 
 
-def _is_unit(quaternion: Sequence[float]) -> bool:
-    return abs(math.hypot(*quaternion) - 1.) <= QUATERNION_TOLERANCE
-
-
-def _text_keys(path: Path, rows: list[_Row]) -> TextKeys:
+def _text_keys(path: Path, rows: list[Row]) -> TextKeys:
     pitch, yaw, displacement = (tuple(row) for _, row in rows)
     return TextKeys(pitch, yaw, displacement)
 
 
-def _check_width(path: Path, line: int, row: list[float], width: int, what: str) -> None:
-    if len(row) != width:
-        raise TrajectoryError(f'{path} line {line}: {len(row)} numbers instead of {width} ({what})')
-
-
-def _read_tum(path: Path, rows: list[_Row]) -> tuple[np.ndarray, np.ndarray]:
-    times, poses = [], []
-    for line, row in rows:
-        _check_width(path, line, row, 8, TUM_COLUMNS)
-        if times and row[0] <= times[-1]:
-            raise TrajectoryError(f'{path} line {line}: time {row[0]} is not after {times[-1]}, the one before it')
-        if not _is_unit(row[4:]):
-            raise TrajectoryError(f'{path} line {line}: the quaternion has length {math.hypot(*row[4:]):.6g}, not 1')
-        times.append(row[0])
-        poses.append(pose_from_quaternion(row[1:4], row[4:]))
-    return np.array(times), np.array(poses)
-
-
-def _read_matrices(path: Path, rows: list[_Row], frame_rate: float) -> tuple[np.ndarray, np.ndarray]:
+def _read_matrices(path: Path, rows: list[Row], frame_rate: float) -> tuple[np.ndarray, np.ndarray]:
     poses = []
     for line, row in rows:
-        _check_width(path, line, row, 16, 'a 4x4 world-to-camera matrix, row by row')
+        check_width(path, line, row, 16, 'a 4x4 world-to-camera matrix, row by row')
         T_camera_world = np.reshape(row, (4, 4))
         if not is_rigid(T_camera_world):
             raise TrajectoryError(f'{path} line {line}: the matrix is not a rotation with a translation')

@@ -1,0 +1,187 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Folders of RGB-D frames with poses.
+
+    rgb/<stem>.jpg or .png     8-bit colour, all of one size
+    depth/<stem>.png           16-bit, on the same grid, 0 unknown; the stems are those of rgb/
+    intrinsics.json            fx, fy, cx, cy, width, height, depth_scale (units a metre; 1000 for millimetres)
+    trajectory.txt             TUM: a line a frame, camera to world, OpenCV optical axes, metres
+    metadata.json              optional: name, static (true), up ([x, y, z]), scale ("metric" or "relative")
+
+Opening reads every header, so that what is wrong is said before anything starts; pixels are read when asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inspatio_ros.errors import RecordingError, TrajectoryError
+from inspatio_ros.geometry import PinholeCamera
+from inspatio_ros.reference.base import Reference, ReferenceFrame, estimate_up
+from inspatio_ros.tum import read_tum
+
+_IMAGES = ('.jpg', '.jpeg', '.png')
+_INTRINSICS = ('fx', 'fy', 'cx', 'cy', 'width', 'height')
+_METADATA = {'name': str, 'static': bool, 'up': list, 'scale': str}
+_SCALES = ('metric', 'relative')
+#: Where intrinsics.json says nothing else, depth is in millimetres, as most sensors and tools write it.
+_DEFAULT_DEPTH_SCALE = 1000.
+#: The last bytes of a whole file; one whose copy was cut short lacks them.
+_ENDINGS = {'JPEG': b'\xff\xd9', 'PNG': b'IEND\xaeB`\x82'}
+#: Writers may put a few bytes behind the end.
+_TAIL_BYTES = 64
+#: Frames kept in memory: enough for the views of a few blocks, whatever the length of the recording.
+_FRAMES_KEPT = 32
+
+
+class RgbdFolder(Reference):
+    """A recording in the layout above. `RecordingError` says what is wrong with a folder that cannot be one."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Check all of a folder but its pixels."""
+        self.path = Path(path)
+        if not self.path.exists():
+            raise RecordingError(f'{self.path}: there is no such folder; name a folder of RGB-D frames or "sample"')
+        if not self.path.is_dir() or not any(self.path.iterdir()):
+            what = 'is empty' if self.path.is_dir() else 'is not a folder'
+            raise RecordingError(f'{self.path} {what}; it should hold rgb/, depth/, intrinsics.json and trajectory.txt')
+        self.camera, self._depth_scale = _read_intrinsics(self.path / 'intrinsics.json')
+        self._files = _paired_files(self.path)
+        self._check_headers()
+        self.times, self.T_world_camera = _read_poses(self.path / 'trajectory.txt', len(self._files))
+        self._read_metadata(self.path / 'metadata.json')
+        self._kept = lru_cache(maxsize=_FRAMES_KEPT)(self._read)
+
+    def frame(self, index: int) -> ReferenceFrame:
+        """Read one frame; RecordingError where its pixels cannot be decoded."""
+        return self._kept(int(index))
+
+    def _read(self, index: int) -> ReferenceFrame:
+        colour_file, depth_file = self._files[index]
+        image = _decode(colour_file, 'RGB')
+        raw = _decode(depth_file, None).astype(np.float32)
+        with np.errstate(divide='ignore'):
+            z_depth = np.where(raw > 0, raw / np.float32(self._depth_scale), np.float32(np.nan))
+        return ReferenceFrame(index, float(self.times[index]), image, z_depth, self.T_world_camera[index])
+
+    def _check_headers(self) -> None:
+        wanted = (self.camera.width, self.camera.height)
+        for colour_file, depth_file in self._files:
+            for path, what in ((colour_file, 'image'), (depth_file, 'depth')):
+                size, mode = _header(path)
+                if size != wanted:
+                    raise RecordingError(f'{path}: the {what} is {size[0]}x{size[1]}, but intrinsics.json says '
+                                         f'{wanted[0]}x{wanted[1]}; images and depth must lie on one grid')
+                if what == 'depth' and mode not in ('I;16', 'I;16B', 'I'):
+                    raise RecordingError(f'{path}: depth has pixels of kind {mode}; it must be 16-bit grey')
+
+    def _read_metadata(self, path: Path) -> None:
+        plain = _read_json(path) if path.exists() else {}
+        for key, value in plain.items():
+            if key not in _METADATA:
+                raise RecordingError(f'{path}: unknown field {key!r}; it may hold {", ".join(_METADATA)}')
+            if not isinstance(value, _METADATA[key]):
+                raise RecordingError(f'{path}: {key} must be a {_METADATA[key].__name__}, got {value!r}')
+        self.name = plain.get('name', self.path.resolve().name)
+        self.is_static = plain.get('static', True)
+        self.scale = plain.get('scale', 'metric')
+        if self.scale not in _SCALES:
+            raise RecordingError(f'{path}: scale {self.scale!r} is unknown; choose one of {", ".join(_SCALES)}')
+        self.up = _direction(path, plain['up']) if 'up' in plain else estimate_up(self.T_world_camera)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        plain = json.loads(path.read_text(encoding='utf-8'))
+    except FileNotFoundError:
+        raise RecordingError(f'{path} is missing; an RGB-D folder needs it') from None
+    except (OSError, ValueError) as error:
+        raise RecordingError(f'{path} cannot be read as JSON: {error}') from error
+    if not isinstance(plain, dict):
+        raise RecordingError(f'{path} must hold one JSON object')
+    return plain
+
+
+def _read_intrinsics(path: Path) -> tuple[PinholeCamera, float]:
+    plain = _read_json(path)
+    for name in _INTRINSICS:
+        if name not in plain:
+            raise RecordingError(f'{path}: the field {name!r} is missing; it needs {", ".join(_INTRINSICS)}')
+    scale = plain.get('depth_scale', _DEFAULT_DEPTH_SCALE)
+    for name, value in (*((name, plain[name]) for name in _INTRINSICS), ('depth_scale', scale)):
+        usable = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        if not usable or (value <= 0 and name not in ('cx', 'cy')):
+            kind = 'finite' if name in ('cx', 'cy') else 'positive'
+            raise RecordingError(f'{path}: {name} is {value!r}; it must be a {kind} number')
+    if plain.get('distortion_model', 'none') not in ('none', None, ''):
+        raise RecordingError(f'{path}: distortion_model {plain["distortion_model"]!r} is not supported; undistort the '
+                             'images first and say "none"')
+    fx, fy, cx, cy, width, height = (plain[name] for name in _INTRINSICS)
+    return PinholeCamera(float(fx), float(fy), float(cx), float(cy), int(width), int(height)), float(scale)
+
+
+def _paired_files(folder: Path) -> list[tuple[Path, Path]]:
+    """Match images and depth by their stems, in the stems' order."""
+    found = {}
+    for name, endings in (('rgb', _IMAGES), ('depth', ('.png',))):
+        inside = folder / name
+        if not inside.is_dir():
+            raise RecordingError(f'{inside} is missing; an RGB-D folder needs rgb/ and depth/')
+        found[name] = {p.stem: p for p in sorted(inside.iterdir()) if p.suffix.lower() in endings}
+        if not found[name]:
+            raise RecordingError(f'{inside} holds no image ({", ".join(endings)})')
+    alone = sorted(set(found['rgb']) ^ set(found['depth']))
+    if alone:
+        has, lacks = ('rgb', 'depth') if alone[0] in found['rgb'] else ('depth', 'rgb')
+        raise RecordingError(f'{folder}: frame {alone[0]} is in {has}/ but not in {lacks}/; each frame needs both')
+    if len(found['rgb']) < 2:
+        raise RecordingError(f'{folder} holds a sequence of one frame; a recording needs at least two')
+    return [(found['rgb'][stem], found['depth'][stem]) for stem in sorted(found['rgb'])]
+
+
+def _read_poses(path: Path, frames: int) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        times, poses = read_tum(path)
+    except TrajectoryError as error:
+        raise RecordingError(str(error)) from error
+    if len(poses) != frames:
+        raise RecordingError(f'{path} has {len(poses)} poses for {frames} frames; it needs one line for each frame')
+    return times, poses
+
+
+def _header(path: Path) -> tuple[tuple[int, int], str]:
+    """Read size and kind of an image, and make sure that its file has its end."""
+    from PIL import Image, UnidentifiedImageError
+    try:
+        with Image.open(path) as image:
+            size, mode, kind = image.size, image.mode, image.format
+        with path.open('rb') as file:
+            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+            tail = file.read()
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        raise RecordingError(f'{path} is not an image that can be read ({error}); copy it anew') from error
+    if kind in _ENDINGS and _ENDINGS[kind] not in tail:
+        raise RecordingError(f'{path} is truncated: the end of the file is missing; copy it anew')
+    return size, mode
+
+
+def _decode(path: Path, mode: str | None) -> np.ndarray:
+    from PIL import Image
+    try:
+        with Image.open(path) as image:
+            return np.array(image.convert(mode) if mode else image)
+    except (OSError, SyntaxError) as error:
+        raise RecordingError(f'{path} cannot be decoded ({error}); copy it anew') from error
+
+
+def _direction(path: Path, up: list[Any]) -> np.ndarray:
+    numbers = [v for v in up if isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v)]
+    if len(up) != 3 or len(numbers) != 3 or not any(numbers):
+        raise RecordingError(f'{path}: up {up!r} is not a direction; give three numbers')
+    return np.array(numbers, dtype=np.float64) / np.linalg.norm(numbers)
