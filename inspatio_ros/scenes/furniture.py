@@ -130,7 +130,7 @@ def train(thing: Placed, radius: float, colours: tuple[Material, ...], wheel: Ma
 
 def picture(thing: Placed, width: float, height: float, what: Material, frame: Material) -> None:
     """A framed picture on a wall behind it (its own +y), seen from its own -y; the thing stands at its lower edge."""
-    thing.box(0., 0., 0., (width, .03, height), (frame, frame, what, frame, frame, frame))
+    thing.box(0., 0., 0., (width, .03, height), (frame, frame, what, frame, frame, frame), casts=False)
 
 
 def ball_material(seed: int, colours: tuple[Colour, Colour, Colour]) -> Material:

@@ -8,6 +8,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from inspatio_ros.scenes import shapes, textures
 from inspatio_ros.scenes.scene import Scene
 
 #: Cells of the grid in which shapes that may shade a place are looked up.
-_GRID = (16, 16, 6)
+_GRID = (20, 20, 8)
 #: How far from a surface other surfaces take ambient light from it, in metres.
 _REACH = .25
 #: Rows done in one go: their samples stay in the processor's cache.
@@ -47,32 +48,50 @@ def raycast(scene: Scene, camera: PinholeCamera, T_world_camera: np.ndarray, tim
 
     Rows are shared by `threads` (all cores if None). Threads of this process may call it at once.
     """
-    T_world_camera = np.ascontiguousarray(T_world_camera, dtype=np.float64)
-    T_world_object = scene.poses(time)
-    to_unit = scene.to_unit(T_world_object)
-    grid = _grid(scene, T_world_object)
-    rectangle = _rectangles(scene, T_world_object, camera, T_world_camera)
-    height, width = camera.height, camera.width
-    image = np.empty((height, width, 3), np.uint8)
-    z_depth, seen = np.empty((height, width), np.float32), np.empty((height, width), np.int16)
-    K = np.array([camera.fx, camera.fy, camera.cx, camera.cy])
-    R, eye = np.ascontiguousarray(T_world_camera[:3, :3]), T_world_camera[:3, 3].copy()
-    lights, spread = scene.lights, _spread(scene, samples)
-    lattice, table = _tables()
+    view = _View(scene, camera, np.asarray(T_world_camera, dtype=np.float64), time, samples)
+    _share(view.look, camera.height, threads or len(os.sched_getaffinity(0)))
+    return Image(view.image, view.z_depth, (view.seen >= 0) & scene.moves[view.seen])
 
-    def work(rows: range) -> None:
-        hits = _hit_buffers(width, samples)
-        for first in rows:
-            last = min(first + _BAND, height)
-            shapes.trace(first, last, samples, K, R, eye, scene.shape, to_unit, scene.half_size, scene.casts,
-                         rectangle, *grid, lights.position, lights.colour, lights.fade, lights.ambient, _REACH,
-                         spread, z_depth, seen, *hits)
-            textures.shade(first, last, samples, K, R, eye, scene.shape, to_unit, scene.half_size, scene.material,
-                           scene.pattern, scene.colours, scene.numbers, lattice, table, scene.background, *hits,
-                           image)
 
-    _share(work, height, threads or len(os.sched_getaffinity(0)))
-    return Image(image, z_depth, (seen >= 0) & scene.moves[seen])
+class _View:
+    """What the passes need to know of one view, and the image that they write."""
+
+    def __init__(self, scene: Scene, camera: PinholeCamera, T_world_camera: np.ndarray, time: float,
+                 samples: int) -> None:
+        T_world_object = scene.poses(time)
+        self._scene, self._samples = scene, samples
+        self._to_unit = scene.to_unit(T_world_object)
+        self._bounds = _bounds(scene, T_world_object)
+        self._window = _windows(scene, T_world_object, camera, T_world_camera)
+        self._grid = _grid(scene, self._to_unit, *self._bounds)
+        self._glossy = (scene.numbers[:, textures.SPECULAR] > 0.)[scene.material].any(axis=1)
+        self._eye, self._spread = T_world_camera[:3, 3].copy(), _spread(scene, samples)
+        self._rays = (_offsets(samples), np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
+                      np.ascontiguousarray(T_world_camera[:3, :3]), self._eye)
+        size = (camera.height, camera.width)
+        self.image, self.z_depth = np.empty((*size, 3), np.uint8), np.empty(size, np.float32)
+        self.seen = np.empty(size, np.int16)
+
+    def look(self, bands: range) -> None:
+        """Fill the bands of rows that start there."""
+        scene, solids = self._scene, (self._scene.shape, self._to_unit)
+        t, found, face, cell, place, normal, lit, gloss = _buffers(self.image.shape[1], self._samples**2)
+        lights, grid = scene.lights, self._grid
+        lattice, table = _tables()
+        for first in bands:
+            last = min(first + _BAND, len(self.image))
+            rows = last - first
+            shapes.trace(first, last, *self._rays, *solids, *self._window, self.z_depth, self.seen, t, found)
+            shapes.locate(first, last, *self._rays, *solids, t, found, face, place, normal)
+            shapes.illuminate(rows, *solids, scene.half_size, *self._bounds, grid.low, grid.cell, grid.cells,
+                              grid.neighbours, lights.ambient, _REACH, found, face, place, normal, cell, lit)
+            gloss[:] = 0.
+            for k in range(len(lights.position)):
+                shapes.shine(rows, k, *solids, *self._bounds, self._glossy, grid.shaders, self._eye, self._spread,
+                             lights.colour, lights.fade, found, place, normal, cell, lit, gloss)
+            textures.shade(first, last, 1. / (self._samples * self._rays[1][0]), *solids, scene.half_size,
+                           scene.material, scene.pattern, scene.colours, scene.numbers, lattice, table,
+                           scene.background, t, found, face, place, lit, gloss, self.image)
 
 
 def _share(work: object, height: int, threads: int) -> None:
@@ -86,11 +105,18 @@ def _share(work: object, height: int, threads: int) -> None:
         list(pool.map(work, [bands[i::threads] for i in range(threads)]))
 
 
-def _hit_buffers(width: int, samples: int) -> tuple[np.ndarray, ...]:
-    """Make room for what the geometry pass tells the shading pass about a band."""
-    size = (_BAND, width, samples * samples)
-    return (np.empty(size), np.empty(size, np.int16), np.empty(size, np.int8), np.empty((*size, 3), np.float32),
+def _buffers(width: int, rays: int) -> tuple[np.ndarray, ...]:
+    """Make room for what the passes tell each other of a band: t, object, face, cell, place, normal, lit, gloss."""
+    size = (_BAND, width, rays)
+    return (np.empty(size, np.float32), np.empty(size, np.int16), np.empty(size, np.int8), np.empty(size, np.int16),
+            np.empty((*size, 3), np.float32), np.empty((*size, 3), np.float32), np.empty((*size, 3), np.float32),
             np.empty(size, np.float32))
+
+
+def _offsets(samples: int) -> np.ndarray:
+    """Give where in a pixel to look: [1 + samples^2, 2], the centre first."""
+    one = (np.arange(samples) + .5) / samples - .5
+    return np.array([(0., 0.), *((x, y) for y in one for x in one)])
 
 
 def _spread(scene: Scene, samples: int) -> np.ndarray:
@@ -107,40 +133,77 @@ def _spread(scene: Scene, samples: int) -> np.ndarray:
     return scene.lights.position[None] + scene.lights.radius[None, :, None] * points[:, None]
 
 
-def _grid(scene: Scene, T_world_object: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Give the grid over the scene's solids: low [3], cell [3], cells [3], and the lists of `shapes.candidates`."""
-    centre = np.ascontiguousarray(T_world_object[:, :3, 3])
+@dataclass(frozen=True)
+class _Grid:
+    """A grid over a scene's solids: in each cell, which solids are near and which may shade it (-1 ends a list).
+
+    low, cell float64 [3]; cells int64 [3]; neighbours int16 [C, N + 1]; shaders int16 [L, C, N + 1].
+    """
+
+    low: np.ndarray
+    cell: np.ndarray
+    cells: np.ndarray
+    neighbours: np.ndarray
+    shaders: np.ndarray
+
+    def with_solids(self, which: np.ndarray, scene: Scene, to_unit: np.ndarray, centre: np.ndarray,
+                    radius: np.ndarray) -> _Grid:
+        """Give the grid with the solids `which` (indices) added to its lists."""
+        neighbours, shaders, lights = self.neighbours.copy(), self.shaders.copy(), scene.lights
+        shapes.list_neighbours(which, self.low, self.cell, self.cells, scene.shape, centre, radius, 2. * _REACH,
+                               neighbours)
+        shapes.list_shaders(which, self.low, self.cell, self.cells, scene.shape, scene.casts, to_unit,
+                            scene.half_size, lights.position, lights.radius, shaders)
+        return _Grid(self.low, self.cell, self.cells, neighbours, shaders)
+
+
+#: The grids of what stands still, made once a scene.
+_static_grids: WeakKeyDictionary[Scene, _Grid] = WeakKeyDictionary()
+
+
+def _grid(scene: Scene, to_unit: np.ndarray, centre: np.ndarray, radius: np.ndarray) -> _Grid:
+    """Give the grid over a scene's solids at a time."""
+    static = _static_grids.get(scene)
+    if static is None:
+        static = _static_grids[scene] = _empty_grid(scene).with_solids(
+            np.flatnonzero(~scene.moves), scene, to_unit, centre, radius)
+    return static.with_solids(np.flatnonzero(scene.moves), scene, to_unit, centre, radius)
+
+
+def _empty_grid(scene: Scene) -> _Grid:
+    T, bounded = scene.T_world_object, (scene.shape != shapes.DOME) & (scene.shape != shapes.PLANE)
+    extent = (np.abs(T[:, :3, :3]) @ scene.half_size[:, :, None])[..., 0]
+    low = (T[:, :3, 3] - extent)[bounded].min(axis=0) - .5
+    high = (T[:, :3, 3] + extent)[bounded].max(axis=0) + .5
+    cells, columns = np.array(_GRID), len(scene.shape) + 1
+    return _Grid(low, (high - low) / cells, cells, np.full((cells.prod(), columns), -1, np.int16),
+                 np.full((len(scene.lights.position), cells.prod(), columns), -1, np.int16))
+
+
+def _bounds(scene: Scene, T_world_object: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give bounding spheres: centre [N, 3] and radius [N]."""
     radius = np.linalg.norm(scene.half_size, axis=1)
     radius = np.where(scene.shape == shapes.SPHERE, scene.half_size.max(axis=1), radius)
-    extent = np.abs(T_world_object[:, :3, :3]) @ scene.half_size[:, :, None]
-    bounded = scene.shape != shapes.DOME
-    bounded &= scene.shape != shapes.PLANE
-    low = (centre - extent[..., 0])[bounded].min(axis=0) - .5
-    high = (centre + extent[..., 0])[bounded].max(axis=0) + .5
-    cells = np.array(_GRID)
-    cell = (high - low) / cells
-    shaders, neighbours = shapes.candidates(low, cell, cells, scene.shape, centre, radius, scene.lights.position,
-                                            scene.lights.radius, 2. * _REACH)
-    return low, cell, cells, shaders, neighbours
+    return np.ascontiguousarray(T_world_object[:, :3, 3]), radius
 
 
-def _rectangles(scene: Scene, T_world_object: np.ndarray, camera: PinholeCamera,
-                T_world_camera: np.ndarray) -> np.ndarray:
-    """Give the part of the image [N, 4] (left, right, top, bottom) in which each solid can be seen."""
-    whole = np.array([-np.inf, np.inf, -np.inf, np.inf])
+def _windows(scene: Scene, T_world_object: np.ndarray, camera: PinholeCamera,
+             T_world_camera: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Give where solids can be seen: rectangle [N, 4] (left, right, top, bottom), least depth [N] and its order [N]."""
     corners = np.stack(np.meshgrid([-1., 1.], [-1., 1.], [-1., 1.]), axis=-1).reshape(-1, 3)
     corners = corners[None] * scene.half_size[:, None]
     T = invert(T_world_camera) @ T_world_object
     points = corners @ np.swapaxes(T[:, :3, :3], 1, 2) + T[:, None, :3, 3]
+    near, far = points[..., 2].min(axis=1), points[..., 2].max(axis=1)
     z = np.maximum(points[..., 2], _NEAR)
     x = camera.fx * points[..., 0] / z + camera.cx
     y = camera.fy * points[..., 1] / z + camera.cy
-    out = np.stack([x.min(1) - 1., x.max(1) + 1., y.min(1), y.max(1)], axis=-1)
-    behind = points[..., 2].max(axis=1) <= 0.
-    out[points[..., 2].min(axis=1) < _NEAR] = whole
-    out[behind] = [np.inf, -np.inf, np.inf, -np.inf]
-    out[scene.shape >= shapes.PLANE] = whole
-    return out
+    rectangle = np.stack([x.min(axis=1), x.max(axis=1), y.min(axis=1), y.max(axis=1)], axis=-1)
+    everywhere = (scene.shape >= shapes.PLANE) | (near < _NEAR)
+    rectangle[everywhere] = [-np.inf, np.inf, -np.inf, np.inf]
+    rectangle[(scene.shape < shapes.PLANE) & (far <= 0.)] = [np.inf, -np.inf, np.inf, -np.inf]
+    near[everywhere] = 0.
+    return rectangle, near, np.argsort(near)
 
 
 def clearance(scene: Scene, points: np.ndarray, time: float) -> np.ndarray:

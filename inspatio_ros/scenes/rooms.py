@@ -52,10 +52,10 @@ def _shell(builder: SceneBuilder) -> None:
     builder.add(Shape.ROOM, (0., 0., height / 2), ROOM_SIZE, (plaster, brick, paper, paper, floor, ceiling))
     rug = Material(Pattern.CHECKER, ((.55, .16, .15), (.80, .70, .52), (.2, .2, .3)), scale=.2, grain=.18)
     border = Material(Pattern.WEAVE, ((.14, .18, .32), (.24, .30, .48), (.7, .6, .4)), scale=.06, grain=.15)
-    builder.box((-.9, .35, .006), (2.5, 1.9, .012), border)
-    builder.box((-.9, .35, .011), (2.2, 1.6, .014), rug)
+    builder.box((-.9, .35, .006), (2.5, 1.9, .012), border, casts=False)
+    builder.box((-.9, .35, .011), (2.2, 1.6, .014), rug, casts=False)
     for y in (-depth / 2 + .01, depth / 2 - .01):
-        builder.box((0., y, .05), (width, .02, .1), _WHITE)
+        builder.box((0., y, .05), (width, .02, .1), _WHITE, casts=False)
     for x in (-1.6, 0., 1.6):
         builder.box((x, 0., height - .07), (.16, depth, .14), _WALNUT)
 

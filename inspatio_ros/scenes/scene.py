@@ -92,7 +92,7 @@ class Lights:
     ambient: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scene:
     """Solids, materials and lights as arrays; N solids, M materials.
 
@@ -130,7 +130,7 @@ class Scene:
     def to_unit(self, T_world_object: np.ndarray) -> np.ndarray:
         """Give the maps [N, 3, 4] from the world to the unit shapes, for poses [N, 4, 4]."""
         R_t = np.swapaxes(T_world_object[:, :3, :3], 1, 2) / self.half_size[:, :, None]
-        return np.concatenate([R_t, -R_t @ T_world_object[:, :3, 3:]], axis=2)
+        return np.ascontiguousarray(np.concatenate([R_t, -R_t @ T_world_object[:, :3, 3:]], axis=2))
 
 
 def linear(colour: np.ndarray) -> np.ndarray:

@@ -29,86 +29,95 @@ class Shape(IntEnum):
 
 BOX, SPHERE, CYLINDER, PLANE, ROOM, DOME = (int(shape) for shape in Shape)
 
-#: Rows of the arrays that one call of the two passes fills.
 _FAR = 1e30
-_OFFSET = 1e-4
-_GLOSS_EXPONENT = 5  # the highlight is squared so often: a Blinn-Phong exponent of 2^5
+#: Columns for which the shapes that can be met are looked up together.
+_TILE = 16
+_OFFSET = 5e-4
+#: Exponent of Blinn and Phong's highlight.
+_GLOSS_EXPONENT = 32
+#: Part of the ambient light that reaches where nothing is open.
+_CLOSED = .4
 
 _jit = numba.njit(cache=True, nogil=True, error_model='numpy', fastmath={'contract', 'arcp', 'nsz', 'afn'})
+_inlined = numba.njit(cache=True, nogil=True, error_model='numpy', forceinline=True,
+                      fastmath={'contract', 'arcp', 'nsz', 'afn'})
 
 
-@_jit
-def _hit_slabs(ox, oy, oz, dx, dy, dz, inside):
-    """Meet the unit cube -> (t, face): where the ray enters, or where it leaves when seen from the inside."""
-    near, far, near_face, far_face = -_FAR, _FAR, 0, 0
-    for axis in range(3):
-        o, d = (ox, dx) if axis == 0 else ((oy, dy) if axis == 1 else (oz, dz))
-        if abs(d) < 1e-12:
-            if abs(o) > 1.:
-                return _FAR, 0
-            continue
-        t0, t1 = (-1. - o) / d, (1. - o) / d
-        enter, leave, forward = (t0, t1, 0) if d > 0. else (t1, t0, 1)
-        if enter > near:
-            near, near_face = enter, 2 * axis + forward
-        if leave < far:
-            far, far_face = leave, 2 * axis + 1 - forward
-    if near > far or far <= 0.:
-        return _FAR, 0
-    if inside:
-        return far, far_face
-    return (near, near_face) if near > 0. else (_FAR, 0)
+@_inlined
+def _slab(o, d, size):
+    """Give where a ray enters and leaves -size <= x <= size along one axis."""
+    inverse = 1. / (d if abs(d) > 1e-12 else 1e-12)
+    middle, half = -o * inverse, size * abs(inverse)
+    return middle - half, middle + half
 
 
-@_jit
+@_inlined
+def _hit_cube(ox, oy, oz, dx, dy, dz, inside):
+    """Meet the unit cube: where the ray enters it, or where it leaves when seen from the inside."""
+    x0, x1 = _slab(ox, dx, 1.)
+    y0, y1 = _slab(oy, dy, 1.)
+    z0, z1 = _slab(oz, dz, 1.)
+    near, far = max(x0, max(y0, z0)), min(x1, min(y1, z1))
+    t = far if inside else near
+    return t if near <= far and t > 0. else _FAR
+
+
+@_inlined
 def _hit_sphere(ox, oy, oz, dx, dy, dz, inside):
-    """Meet the unit sphere -> (t, 0)."""
+    """Meet the unit sphere."""
     a = dx * dx + dy * dy + dz * dz
     b = ox * dx + oy * dy + oz * dz
-    c = ox * ox + oy * oy + oz * oz - 1.
-    discriminant = b * b - a * c
-    if discriminant < 0.:
-        return _FAR, 0
-    root = np.sqrt(discriminant)
-    t = (root - b) / a if inside else (-b - root) / a
-    return (t, 0) if t > 0. else (_FAR, 0)
+    discriminant = b * b - a * (ox * ox + oy * oy + oz * oz - 1.)
+    t = _FAR
+    if discriminant >= 0.:
+        root = np.sqrt(discriminant)
+        t = (root - b) / a if inside else (-b - root) / a
+    return t if t > 0. else _FAR
 
 
-@_jit
+@_inlined
 def _hit_cylinder(ox, oy, oz, dx, dy, dz):
-    """Meet the unit cylinder with its caps -> (t, face): 0 the side, 4 the lower cap, 5 the upper one."""
-    best, face = _FAR, 0
-    a = dx * dx + dy * dy
+    """Meet the unit cylinder, which is the common part of an endless one and of a slab."""
+    a = max(dx * dx + dy * dy, 1e-24)
     b = ox * dx + oy * dy
-    c = ox * ox + oy * oy - 1.
-    discriminant = b * b - a * c
-    if discriminant < 0.:
-        return _FAR, 0
-    if a > 1e-12:
-        t = (-b - np.sqrt(discriminant)) / a
-        if t > 0. and abs(oz + t * dz) <= 1.:
-            return t, 0
-    if abs(dz) > 1e-12:
-        end = -1. if dz > 0. else 1.
-        t = (end - oz) / dz
-        x, y = ox + t * dx, oy + t * dy
-        if t > 0. and x * x + y * y <= 1.:
-            best, face = t, 4 if end < 0. else 5
-    return best, face
+    discriminant = b * b - a * (ox * ox + oy * oy - 1.)
+    t = _FAR
+    if discriminant >= 0.:
+        root = np.sqrt(discriminant)
+        z0, z1 = _slab(oz, dz, 1.)
+        near, far = max((-b - root) / a, z0), min((root - b) / a, z1)
+        t = near if near <= far else _FAR
+    return t if t > 0. else _FAR
 
 
 @_jit
 def _hit(shape, ox, oy, oz, dx, dy, dz):
-    """Meet a unit shape -> (t, face); t is huge where the ray misses."""
+    """Give the ray's parameter where it meets a unit shape; huge where it misses."""
     if shape == BOX or shape == ROOM:
-        return _hit_slabs(ox, oy, oz, dx, dy, dz, shape == ROOM)
+        return _hit_cube(ox, oy, oz, dx, dy, dz, shape == ROOM)
     if shape == SPHERE or shape == DOME:
         return _hit_sphere(ox, oy, oz, dx, dy, dz, shape == DOME)
     if shape == CYLINDER:
         return _hit_cylinder(ox, oy, oz, dx, dy, dz)
-    if dz * oz < 0.:
-        return -oz / dz, 5
-    return _FAR, 0
+    return -oz / dz if dz * oz < 0. else _FAR
+
+
+@_jit
+def _face(shape, ux, uy, uz):
+    """Name the face (-x, +x, -y, +y, -z, +z: 0 ... 5) on which a point of a unit shape lies; a round one is 0."""
+    if shape == SPHERE or shape == DOME:
+        return 0
+    if shape == PLANE:
+        return 5
+    x, y, z = abs(ux), abs(uy), abs(uz)
+    if shape == CYLINDER:
+        if x * x + y * y > z * z:
+            return 0
+    elif x > y and x > z:
+        return 1 if ux > 0. else 0
+    elif y > z:
+        return 3 if uy > 0. else 2
+    return 5 if uz > 0. else 4
 
 
 @_jit
@@ -128,40 +137,42 @@ def _unit_normal(shape, face, ux, uy, uz):
 
 
 @_jit
-def _distance(shape, half, ux, uy, uz):
+def _distance(shape, hx, hy, hz, ux, uy, uz):
     """Give the distance in metres from a point (in unit space) to a shape; negative inside what is solid."""
     if shape == SPHERE or shape == DOME:
         # First-order distance of an ellipsoid: f / |grad f|.
         k0 = np.sqrt(ux * ux + uy * uy + uz * uz)
-        gx, gy, gz = ux / half[0], uy / half[1], uz / half[2]
+        gx, gy, gz = ux / hx, uy / hy, uz / hz
         k1 = np.sqrt(gx * gx + gy * gy + gz * gz)
         d = k0 * (k0 - 1.) / max(k1, 1e-9)
         return d if shape == SPHERE else -d
     if shape == CYLINDER:
-        qx = (np.sqrt(ux * ux + uy * uy) - 1.) * min(half[0], half[1])
-        qz = (abs(uz) - 1.) * half[2]
+        qx = (np.sqrt(ux * ux + uy * uy) - 1.) * min(hx, hy)
+        qz = (abs(uz) - 1.) * hz
         return np.sqrt(max(qx, 0.)**2 + max(qz, 0.)**2) + min(max(qx, qz), 0.)
     if shape == PLANE:
-        return uz * half[2]
-    qx, qy, qz = (abs(ux) - 1.) * half[0], (abs(uy) - 1.) * half[1], (abs(uz) - 1.) * half[2]
+        return uz * hz
+    qx, qy, qz = (abs(ux) - 1.) * hx, (abs(uy) - 1.) * hy, (abs(uz) - 1.) * hz
     inner = min(max(qx, max(qy, qz)), 0.)
     if shape == ROOM:
         return -inner if inner < 0. else -np.sqrt(max(qx, 0.)**2 + max(qy, 0.)**2 + max(qz, 0.)**2)
     return np.sqrt(max(qx, 0.)**2 + max(qy, 0.)**2 + max(qz, 0.)**2) + inner
 
 
-@_jit
-def _to_unit(A, x, y, z):
-    return (A[0, 0] * x + A[0, 1] * y + A[0, 2] * z + A[0, 3],
-            A[1, 0] * x + A[1, 1] * y + A[1, 2] * z + A[1, 3],
-            A[2, 0] * x + A[2, 1] * y + A[2, 2] * z + A[2, 3])
+@_inlined
+def _to_unit(A, j, x, y, z):
+    """Take a world point to shape j's unit space. (A view A[j] would cost an atomic count of references.)"""
+    return (A[j, 0, 0] * x + A[j, 0, 1] * y + A[j, 0, 2] * z + A[j, 0, 3],
+            A[j, 1, 0] * x + A[j, 1, 1] * y + A[j, 1, 2] * z + A[j, 1, 3],
+            A[j, 2, 0] * x + A[j, 2, 1] * y + A[j, 2, 2] * z + A[j, 2, 3])
 
 
-@_jit
-def _rotate(A, x, y, z):
-    return (A[0, 0] * x + A[0, 1] * y + A[0, 2] * z,
-            A[1, 0] * x + A[1, 1] * y + A[1, 2] * z,
-            A[2, 0] * x + A[2, 1] * y + A[2, 2] * z)
+@_inlined
+def _rotate(A, j, x, y, z):
+    """Take a world direction to shape j's unit space."""
+    return (A[j, 0, 0] * x + A[j, 0, 1] * y + A[j, 0, 2] * z,
+            A[j, 1, 0] * x + A[j, 1, 1] * y + A[j, 1, 2] * z,
+            A[j, 2, 0] * x + A[j, 2, 1] * y + A[j, 2, 2] * z)
 
 
 @_jit
@@ -171,191 +182,245 @@ def clearance(points, shape, to_unit, half_size):
     for i in range(len(points)):
         best = _FAR
         for j in range(len(shape)):
-            ux, uy, uz = _to_unit(to_unit[j], points[i, 0], points[i, 1], points[i, 2])
-            best = min(best, _distance(shape[j], half_size[j], ux, uy, uz))
+            ux, uy, uz = _to_unit(to_unit, j, points[i, 0], points[i, 1], points[i, 2])
+            best = min(best, _distance(shape[j], half_size[j, 0], half_size[j, 1], half_size[j, 2], ux, uy, uz))
         out[i] = best
     return out
 
 
 @_jit
-def candidates(low, cell, cells, shape, centre, radius, light_position, light_radius, reach):
-    """List, for every cell of a grid, the shapes that may shade it and those within `reach` of it.
+def list_neighbours(which, low, cell, cells, shape, centre, radius, reach, neighbours):
+    """Append, for every cell of a grid, those of the shapes `which` that come within `reach` of it.
 
-    Bounding spheres stand for shapes (`centre` [N, 3], `radius` [N]). Returns shaders int16 [L, C, N] and neighbours
-    int16 [C, N]; each list ends with -1 where it is not full.
+    `neighbours` int16 [C, N + 1] lists the shapes of each of the cells; a list ends with -1.
     """
-    n, lights, total = len(shape), len(light_position), cells[0] * cells[1] * cells[2]
-    shaders = np.full((lights, total, n + 1), -1, np.int16)
-    neighbours = np.full((total, n + 1), -1, np.int16)
-    cell_radius = 0.5 * np.sqrt(cell[0]**2 + cell[1]**2 + cell[2]**2)
-    for index in range(total):
-        ix, rest = index // (cells[1] * cells[2]), index % (cells[1] * cells[2])
-        iy, iz = rest // cells[2], rest % cells[2]
-        x, y, z = low[0] + (ix + .5) * cell[0], low[1] + (iy + .5) * cell[1], low[2] + (iz + .5) * cell[2]
-        near = 0
-        for j in range(n):
-            bounded = shape[j] < PLANE
-            vx, vy, vz = centre[j, 0] - x, centre[j, 1] - y, centre[j, 2] - z
-            if shape[j] != DOME and (not bounded or vx * vx + vy * vy + vz * vz
-                                     < (radius[j] + cell_radius + reach)**2):
-                neighbours[index, near] = j
-                near += 1
-        for k in range(lights):
-            lx, ly, lz = light_position[k, 0] - x, light_position[k, 1] - y, light_position[k, 2] - z
-            length2 = lx * lx + ly * ly + lz * lz
-            count = 0
-            for j in range(n):
-                vx, vy, vz = centre[j, 0] - x, centre[j, 1] - y, centre[j, 2] - z
-                s = min(max((vx * lx + vy * ly + vz * lz) / length2, 0.), 1.)
-                gap2 = (vx - s * lx)**2 + (vy - s * ly)**2 + (vz - s * lz)**2
-                if shape[j] < PLANE and gap2 < (radius[j] + cell_radius + light_radius[k])**2:
-                    shaders[k, index, count] = j
-                    count += 1
-    return shaders, neighbours
-
-
-@_jit
-def _shaded(shaders, shape, to_unit, casts, x, y, z, lx, ly, lz):
-    """Say whether any of the listed shapes lies between a point and a light (lx, ly, lz away)."""
-    for k in range(len(shaders)):
-        j = shaders[k]
-        if j < 0:
-            break
-        if not casts[j]:
-            continue
-        ox, oy, oz = _to_unit(to_unit[j], x, y, z)
-        dx, dy, dz = _rotate(to_unit[j], lx, ly, lz)
-        t, _ = _hit(shape[j], ox, oy, oz, dx, dy, dz)
-        if t < 1.:
-            return True
-    return False
-
-
-@_jit
-def _openness(neighbours, shape, to_unit, half_size, x, y, z, nx, ny, nz, reach):
-    """Give how open a point is to ambient light, in [0, 1]: how far `reach` along its normal is from anything."""
-    best = reach
-    for k in range(len(neighbours)):
-        j = neighbours[k]
-        if j < 0:
-            break
-        ux, uy, uz = _to_unit(to_unit[j], x + reach * nx, y + reach * ny, z + reach * nz)
-        best = min(best, _distance(shape[j], half_size[j], ux, uy, uz))
-    return max(best, 0.) / reach
-
-
-@_jit
-def _nearest(active, count, rectangle, x, y, dx, dy, dz, shape, to_unit, origin):
-    """Find the first shape that a ray of the camera meets -> (t, object or -1, face)."""
-    best, found, face = _FAR, -1, 0
-    for k in range(count):
-        j = active[k]
-        if x < rectangle[j, 0] or x > rectangle[j, 1]:
-            continue
-        ux, uy, uz = _rotate(to_unit[j], dx, dy, dz)
-        t, side = _hit(shape[j], origin[j, 0], origin[j, 1], origin[j, 2], ux, uy, uz)
-        if t < best:
-            best, found, face = t, j, side
-    return best, found, face
-
-
-@_jit
-def trace(first, last, samples, K, R_world_camera, eye, shape, to_unit, half_size, casts, rectangle,
-          grid_low, grid_cell, grid_cells, shaders, neighbours, light_position, light_colour, light_fade,
-          ambient, reach, spread, z_depth, seen, t_hit, object_hit, face_hit, lit, gloss):
-    """Fill the hits and the light of image rows first <= y < last.
-
-    K holds (fx, fy, cx, cy). Written: z_depth and seen [H, W] (through the pixel centres: depth and object, -1 for
-    none); and of every sample, [rows, W, samples^2]: t_hit, object_hit, face_hit, lit [.., 3] (linear light falling
-    there) and gloss (highlight). `spread` [samples^2, L, 3] are the points of the lights that the samples look at.
-    """
-    n, width = len(shape), z_depth.shape[1]
-    origin = np.empty((n, 3))
-    for j in range(n):
-        origin[j, 0], origin[j, 1], origin[j, 2] = _to_unit(to_unit[j], eye[0], eye[1], eye[2])
-    active = np.empty(n, np.int64)
-    R = R_world_camera
-    for row in range(first, last):
+    cell_radius = .5 * np.sqrt(cell[0]**2 + cell[1]**2 + cell[2]**2)
+    for index in range(len(neighbours)):
+        x, y, z = _cell_centre(index, low, cell, cells)
         count = 0
-        for j in range(n):
-            if rectangle[j, 2] - 1. <= row <= rectangle[j, 3] + 1.:
-                active[count] = j
+        while neighbours[index, count] >= 0:
+            count += 1
+        for j in which:
+            vx, vy, vz = centre[j, 0] - x, centre[j, 1] - y, centre[j, 2] - z
+            far = radius[j] + cell_radius + reach
+            if shape[j] != DOME and (shape[j] >= PLANE or vx * vx + vy * vy + vz * vz < far * far):
+                neighbours[index, count] = j
                 count += 1
-        for column in range(width):
-            for sample in range(-1, samples * samples):
-                x, y = float(column), float(row)
-                if sample >= 0:
-                    x += (sample % samples + .5) / samples - .5
-                    y += (sample // samples + .5) / samples - .5
-                cx, cy = (x - K[2]) / K[0], (y - K[3]) / K[1]
-                dx, dy, dz = _rotate(R, cx, cy, 1.)
-                t, j, face = _nearest(active, count, rectangle, x, y, dx, dy, dz, shape, to_unit, origin)
-                if sample < 0:
-                    z_depth[row, column] = t if j >= 0 else np.nan
-                    seen[row, column] = j
+
+
+@_jit
+def list_shaders(which, low, cell, cells, shape, casts, to_unit, half_size, light_position, light_radius, shaders):
+    """Append, for every light and cell, those of the shapes `which` that may come between the two.
+
+    `shaders` int16 [L, C, N + 1] lists the shapes of each of the cells; a list ends with -1. A shape may be between if
+    its box, grown by the cell's and the light's size, meets the line from the cell's middle to the light.
+    """
+    cell_radius = .5 * np.sqrt(cell[0]**2 + cell[1]**2 + cell[2]**2)
+    for light in range(len(shaders)):
+        lx, ly, lz = light_position[light, 0], light_position[light, 1], light_position[light, 2]
+        grow = max(cell_radius, light_radius[light])
+        for index in range(shaders.shape[1]):
+            x, y, z = _cell_centre(index, low, cell, cells)
+            count = 0
+            while shaders[light, index, count] >= 0:
+                count += 1
+            for j in which:
+                if not casts[j] or shape[j] >= PLANE:
                     continue
-                here = row - first
-                t_hit[here, column, sample], object_hit[here, column, sample] = t, j
-                face_hit[here, column, sample] = face
+                ox, oy, oz = _to_unit(to_unit, j, x, y, z)
+                dx, dy, dz = _rotate(to_unit, j, lx - x, ly - y, lz - z)
+                x0, x1 = _slab(ox, dx, 1. + grow / half_size[j, 0])
+                y0, y1 = _slab(oy, dy, 1. + grow / half_size[j, 1])
+                z0, z1 = _slab(oz, dz, 1. + grow / half_size[j, 2])
+                enter, leave = max(max(x0, 0.), max(y0, z0)), min(min(x1, 1.), min(y1, z1))
+                if enter <= leave:
+                    shaders[light, index, count] = j
+                    count += 1
+
+
+@_inlined
+def _cell_centre(index, low, cell, cells):
+    ix, rest = index // (cells[1] * cells[2]), index % (cells[1] * cells[2])
+    return (low[0] + (ix + .5) * cell[0], low[1] + (rest // cells[2] + .5) * cell[1],
+            low[2] + (rest % cells[2] + .5) * cell[2])
+
+
+@_jit
+def _in_tile(order, rectangle, left, right, top, bottom, active):
+    """List the shapes whose rectangle meets a tile of the image, in the given order; give how many there are."""
+    count = 0
+    for k in range(len(order)):
+        j = order[k]
+        if (rectangle[j, 0] <= right + 1. and rectangle[j, 1] >= left - 1.
+                and rectangle[j, 2] <= bottom + 1. and rectangle[j, 3] >= top - 1.):
+            active[count] = j
+            count += 1
+    return count
+
+
+@_jit
+def trace(first, last, offsets, K, R, eye, shape, to_unit, rectangle, near, order, z_depth, seen, t_hit, object_hit):
+    """Find what rows first <= y < last of the image see.
+
+    K holds (fx, fy, cx, cy); R, eye are the camera's pose; offsets [1 + S, 2] say where in a pixel to look, its centre
+    first; `order` [N] sorts the shapes by the least depth `near` [N] at which they can be met, `rectangle` [N, 4] is
+    the part of the image where they can be. Written: z_depth and seen [H, W] of the centres (object, -1 for none);
+    t_hit and object_hit [rows, W, S] of the other rays.
+    """
+    n, width, best, found = len(shape), z_depth.shape[1], _FAR, -1
+    origin, active = np.empty((n, 3)), np.empty(n, np.int64)
+    for j in range(n):
+        origin[j, 0], origin[j, 1], origin[j, 2] = _to_unit(to_unit, j, eye[0], eye[1], eye[2])
+    for left in range(0, width, _TILE):
+        right = min(left + _TILE, width)
+        count = _in_tile(order, rectangle, left, right - 1, first, last - 1, active)
+        for row in range(first, last):
+            for column in range(left, right):
+                for ray in range(len(offsets)):
+                    cx = (column + offsets[ray, 0] - K[2]) / K[0]
+                    cy = (row + offsets[ray, 1] - K[3]) / K[1]
+                    dx = R[0, 0] * cx + R[0, 1] * cy + R[0, 2]
+                    dy = R[1, 0] * cx + R[1, 1] * cy + R[1, 2]
+                    dz = R[2, 0] * cx + R[2, 1] * cy + R[2, 2]
+                    best, found = _FAR, -1
+                    for k in range(count):
+                        j = active[k]
+                        if near[j] > best:
+                            break
+                        ux, uy, uz = _rotate(to_unit, j, dx, dy, dz)
+                        t = _hit(shape[j], origin[j, 0], origin[j, 1], origin[j, 2], ux, uy, uz)
+                        if t < best:
+                            best, found = t, j
+                    if ray == 0:
+                        z_depth[row, column] = best if found >= 0 else np.nan
+                        seen[row, column] = found
+                    else:
+                        t_hit[row - first, column, ray - 1] = best
+                        object_hit[row - first, column, ray - 1] = found
+
+
+@_jit
+def locate(first, last, offsets, K, R, eye, shape, to_unit, t_hit, object_hit, face_hit, place, normal):
+    """Give where the rays of `trace` hit: face_hit [rows, W, S], place and normal [rows, W, S, 3] in the world."""
+    for row in range(last - first):
+        for column in range(t_hit.shape[1]):
+            for ray in range(t_hit.shape[2]):
+                j, t = object_hit[row, column, ray], t_hit[row, column, ray]
                 if j < 0:
                     continue
-                red, green, blue, shine = _light(
-                    t, j, face, dx, dy, dz, eye, shape, to_unit, half_size, casts, grid_low, grid_cell, grid_cells,
-                    shaders, neighbours, spread[sample], light_colour, light_fade, ambient, reach)
-                lit[here, column, sample, 0] = red
-                lit[here, column, sample, 1] = green
-                lit[here, column, sample, 2] = blue
-                gloss[here, column, sample] = shine
+                cx = (column + offsets[ray + 1, 0] - K[2]) / K[0]
+                cy = (row + first + offsets[ray + 1, 1] - K[3]) / K[1]
+                dx = R[0, 0] * cx + R[0, 1] * cy + R[0, 2]
+                dy = R[1, 0] * cx + R[1, 1] * cy + R[1, 2]
+                dz = R[2, 0] * cx + R[2, 1] * cy + R[2, 2]
+                x, y, z = eye[0] + t * dx, eye[1] + t * dy, eye[2] + t * dz
+                ux, uy, uz = _to_unit(to_unit, j, x, y, z)
+                face = _face(shape[j], ux, uy, uz)
+                mx, my, mz = _unit_normal(shape[j], face, ux, uy, uz)
+                # Gradients go to the world by the transposed map.
+                nx = to_unit[j, 0, 0] * mx + to_unit[j, 1, 0] * my + to_unit[j, 2, 0] * mz
+                ny = to_unit[j, 0, 1] * mx + to_unit[j, 1, 1] * my + to_unit[j, 2, 1] * mz
+                nz = to_unit[j, 0, 2] * mx + to_unit[j, 1, 2] * my + to_unit[j, 2, 2] * mz
+                scale = 1. / np.sqrt(nx * nx + ny * ny + nz * nz)
+                if shape[j] == PLANE and nx * dx + ny * dy + nz * dz > 0.:
+                    scale = -scale
+                face_hit[row, column, ray] = face
+                place[row, column, ray, 0], normal[row, column, ray, 0] = x, nx * scale
+                place[row, column, ray, 1], normal[row, column, ray, 1] = y, ny * scale
+                place[row, column, ray, 2], normal[row, column, ray, 2] = z, nz * scale
 
 
 @_jit
-def _light(t, j, face, dx, dy, dz, eye, shape, to_unit, half_size, casts, grid_low, grid_cell, grid_cells,
-           shaders, neighbours, light_position, light_colour, light_fade, ambient, reach):
-    """Give the light that falls on a hit -> (red, green, blue, highlight)."""
-    A = to_unit[j]
-    x, y, z = eye[0] + t * dx, eye[1] + t * dy, eye[2] + t * dz
-    ux, uy, uz = _to_unit(A, x, y, z)
-    mx, my, mz = _unit_normal(shape[j], face, ux, uy, uz)
-    # Gradients go to the world by the transposed map.
-    nx = A[0, 0] * mx + A[1, 0] * my + A[2, 0] * mz
-    ny = A[0, 1] * mx + A[1, 1] * my + A[2, 1] * mz
-    nz = A[0, 2] * mx + A[1, 2] * my + A[2, 2] * mz
-    length = np.sqrt(nx * nx + ny * ny + nz * nz)
-    nx, ny, nz = nx / length, ny / length, nz / length
-    if shape[j] == PLANE and nx * dx + ny * dy + nz * dz > 0.:
-        nx, ny, nz = -nx, -ny, -nz
-    x, y, z = x + _OFFSET * nx, y + _OFFSET * ny, z + _OFFSET * nz
-    ix = int(np.floor((x - grid_low[0]) / grid_cell[0]))
-    iy = int(np.floor((y - grid_low[1]) / grid_cell[1]))
-    iz = int(np.floor((z - grid_low[2]) / grid_cell[2]))
-    inside = (0 <= ix < grid_cells[0]) and (0 <= iy < grid_cells[1]) and (0 <= iz < grid_cells[2])
-    cell = (ix * grid_cells[1] + iy) * grid_cells[2] + iz if inside else 0
-    opened = 1.
-    if inside and shape[j] != DOME:
-        opened = _openness(neighbours[cell], shape, to_unit, half_size, x, y, z, nx, ny, nz, reach)
-    sky = .5 + .5 * nz
-    weight = .4 + .6 * opened
-    red = weight * (ambient[0, 0] * sky + ambient[1, 0] * (1. - sky))
-    green = weight * (ambient[0, 1] * sky + ambient[1, 1] * (1. - sky))
-    blue = weight * (ambient[0, 2] * sky + ambient[1, 2] * (1. - sky))
-    shine = 0.
-    view = 1. / np.sqrt(dx * dx + dy * dy + dz * dz)
-    for k in range(len(light_position)):
-        lx, ly, lz = light_position[k, 0] - x, light_position[k, 1] - y, light_position[k, 2] - z
-        facing = lx * nx + ly * ny + lz * nz
-        if facing <= 0.:
-            continue
-        if inside and _shaded(shaders[k, cell], shape, to_unit, casts, x, y, z, lx, ly, lz):
-            continue
-        squared = lx * lx + ly * ly + lz * lz
-        away = np.sqrt(squared)
-        power = facing / away / (1. + squared * light_fade[k])
-        red += power * light_colour[k, 0]
-        green += power * light_colour[k, 1]
-        blue += power * light_colour[k, 2]
-        hx, hy, hz = lx / away - dx * view, ly / away - dy * view, lz / away - dz * view
-        half = (hx * nx + hy * ny + hz * nz) / np.sqrt(hx * hx + hy * hy + hz * hz)
-        for _ in range(_GLOSS_EXPONENT):
-            half *= half
-        shine += half * power
-    return red, green, blue, shine
+def illuminate(rows, shape, to_unit, half_size, centre, radius, grid_low, grid_cell, grid_cells, neighbours,
+               ambient, reach, object_hit, face_hit, place, normal, cell_hit, lit):
+    """Write the ambient light lit [rows, W, S, 3] that falls on the hits, and in which cell of the grid they are.
+
+    The openness of a place (how far `reach` along its normal is from anything, by `reach`) dims it; rays of one pixel
+    that hit one face share it. cell_hit [rows, W, S] is -1 outside the grid.
+    """
+    for row in range(rows):
+        for column in range(object_hit.shape[1]):
+            opened, last_j, last_face = -1., -1, -1
+            for ray in range(object_hit.shape[2]):
+                j, face = object_hit[row, column, ray], face_hit[row, column, ray]
+                if j < 0:
+                    continue
+                nx, ny, nz = normal[row, column, ray, 0], normal[row, column, ray, 1], normal[row, column, ray, 2]
+                x, y, z = place[row, column, ray, 0], place[row, column, ray, 1], place[row, column, ray, 2]
+                ix = int(np.floor((x + _OFFSET * nx - grid_low[0]) / grid_cell[0]))
+                iy = int(np.floor((y + _OFFSET * ny - grid_low[1]) / grid_cell[1]))
+                iz = int(np.floor((z + _OFFSET * nz - grid_low[2]) / grid_cell[2]))
+                cell = -1
+                if 0 <= ix < grid_cells[0] and 0 <= iy < grid_cells[1] and 0 <= iz < grid_cells[2]:
+                    cell = (ix * grid_cells[1] + iy) * grid_cells[2] + iz
+                cell_hit[row, column, ray] = cell
+                if j != last_j or face != last_face:
+                    opened = reach
+                    x, y, z = x + reach * nx, y + reach * ny, z + reach * nz
+                    for k in range(neighbours.shape[1] if cell >= 0 and shape[j] != DOME else 0):
+                        i = neighbours[cell, k]
+                        if i < 0:
+                            break
+                        vx, vy, vz = centre[i, 0] - x, centre[i, 1] - y, centre[i, 2] - z
+                        far = radius[i] + opened
+                        if shape[i] < PLANE and vx * vx + vy * vy + vz * vz > far * far:
+                            continue
+                        ux, uy, uz = _to_unit(to_unit, i, x, y, z)
+                        opened = min(opened, _distance(shape[i], half_size[i, 0], half_size[i, 1], half_size[i, 2],
+                                                       ux, uy, uz))
+                    opened = _CLOSED + (1. - _CLOSED) * max(opened, 0.) / reach
+                    last_j, last_face = j, face
+                sky = .5 + .5 * nz
+                for c in range(3):
+                    lit[row, column, ray, c] = opened * (ambient[0, c] * sky + ambient[1, c] * (1. - sky))
+
+
+@_jit
+def shine(rows, light, shape, to_unit, centre, radius, glossy, shaders, eye, spread, colour, fade, object_hit, place,
+          normal, cell_hit, lit, gloss):
+    """Add the light number `light` to lit [rows, W, S, 3], and its highlight to gloss [rows, W, S].
+
+    `spread` [S, L, 3] are the points of the lights that the rays of a pixel look at; `shaders` [L, C, N] the shapes
+    that may be in between (`candidates`).
+    """
+    for row in range(rows):
+        for column in range(object_hit.shape[1]):
+            for ray in range(object_hit.shape[2]):
+                j, cell = object_hit[row, column, ray], cell_hit[row, column, ray]
+                if j < 0:
+                    continue
+                nx, ny, nz = normal[row, column, ray, 0], normal[row, column, ray, 1], normal[row, column, ray, 2]
+                x = place[row, column, ray, 0] + _OFFSET * nx
+                y = place[row, column, ray, 1] + _OFFSET * ny
+                z = place[row, column, ray, 2] + _OFFSET * nz
+                lx, ly, lz = spread[ray, light, 0] - x, spread[ray, light, 1] - y, spread[ray, light, 2] - z
+                facing = lx * nx + ly * ny + lz * nz
+                if facing <= 0.:
+                    continue
+                squared, t = lx * lx + ly * ly + lz * lz, _FAR
+                for k in range(shaders.shape[2] if cell >= 0 else 0):
+                    i = shaders[light, cell, k]
+                    if i < 0:
+                        break
+                    # Most shapes are missed by far: their bounding sphere says so without a division.
+                    vx, vy, vz = centre[i, 0] - x, centre[i, 1] - y, centre[i, 2] - z
+                    px, py, pz = vy * lz - vz * ly, vz * lx - vx * lz, vx * ly - vy * lx
+                    if px * px + py * py + pz * pz > radius[i] * radius[i] * squared:
+                        continue
+                    ox, oy, oz = _to_unit(to_unit, i, x, y, z)
+                    dx, dy, dz = _rotate(to_unit, i, lx, ly, lz)
+                    t = _hit(shape[i], ox, oy, oz, dx, dy, dz)
+                    if t < 1.:
+                        break
+                if t < 1.:
+                    continue
+                away = np.sqrt(squared)
+                power = facing / (away * (1. + squared * fade[light]))
+                for c in range(3):
+                    lit[row, column, ray, c] += power * colour[light, c]
+                if glossy[j]:
+                    ex, ey, ez = eye[0] - x, eye[1] - y, eye[2] - z
+                    view = 1. / np.sqrt(ex * ex + ey * ey + ez * ez)
+                    hx, hy, hz = lx / away + ex * view, ly / away + ey * view, lz / away + ez * view
+                    half = (hx * nx + hy * ny + hz * nz) / np.sqrt(hx * hx + hy * hy + hz * hz)
+                    gloss[row, column, ray] += power * max(half, 0.)**_GLOSS_EXPONENT

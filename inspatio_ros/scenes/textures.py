@@ -50,6 +50,8 @@ _SRGB_STEPS = 16384
 _SRGB_RANGE = 2.
 
 _jit = numba.njit(cache=True, nogil=True, error_model='numpy', fastmath={'contract', 'arcp', 'nsz', 'afn'})
+_inlined = numba.njit(cache=True, nogil=True, error_model='numpy', forceinline=True,
+                      fastmath={'contract', 'arcp', 'nsz', 'afn'})
 
 
 def make_lattice() -> np.ndarray:
@@ -131,13 +133,13 @@ def _joint(x, part, width):
 
 
 @_jit
-def _mix(colours, a, b, tone):
+def _mix(colours, m, a, b, tone):
     """Mix a material's colours: from the first to the second by a, then to the third by b."""
-    red = (colours[0, 0] + a * (colours[1, 0] - colours[0, 0]))
-    green = (colours[0, 1] + a * (colours[1, 1] - colours[0, 1]))
-    blue = (colours[0, 2] + a * (colours[1, 2] - colours[0, 2]))
-    return (tone * (red + b * (colours[2, 0] - red)), tone * (green + b * (colours[2, 1] - green)),
-            tone * (blue + b * (colours[2, 2] - blue)))
+    red = (colours[m, 0, 0] + a * (colours[m, 1, 0] - colours[m, 0, 0]))
+    green = (colours[m, 0, 1] + a * (colours[m, 1, 1] - colours[m, 0, 1]))
+    blue = (colours[m, 0, 2] + a * (colours[m, 1, 2] - colours[m, 0, 2]))
+    return (tone * (red + b * (colours[m, 2, 0] - red)), tone * (green + b * (colours[m, 2, 1] - green)),
+            tone * (blue + b * (colours[m, 2, 2] - blue)))
 
 
 @_jit
@@ -150,7 +152,7 @@ def _vivid(value, tone):
 
 
 @_jit
-def _cells(pattern, colours, u, v, width, aspect, seed, lattice, qx, qy, qz):
+def _cells(pattern, colours, m, u, v, width, aspect, seed, lattice, qx, qy, qz):
     """Bricks, planks, tiles and facades: rows of cells, each of its own tone, with joints; lengths in cells."""
     row = np.floor(v / aspect)
     shift = 0.
@@ -165,21 +167,21 @@ def _cells(pattern, colours, u, v, width, aspect, seed, lattice, qx, qy, qz):
         x, y = along - np.floor(along), v / aspect - row
         glass = (_step(.28 - abs(x - .5), width) * _step(.32 - abs(y - .5), thin))
         glass *= min(max(2. - 2. * width, 0.), 1.)
-        return _mix(colours, .25 * own, glass, 1. - .5 * glass * own)
+        return _mix(colours, m, .25 * own, glass, 1. - .5 * glass * own)
     part = .018 if pattern == TILES else (.03 if pattern == BRICKS else .008)
     joint = max(_joint(along, part, width), _joint(v / aspect, part / aspect if pattern != PLANKS else .02, thin))
     tone = .75 + .5 * own
     if pattern == PLANKS:
         grain = _octaves(lattice, 1.3 * along + 9. * own, 12. * v / aspect, 5. * own, 12. * thin, 2)
         tone *= .75 + .5 * grain
-    return _mix(colours, own, joint, tone + joint * (1. - tone))
+    return _mix(colours, m, own, joint, tone + joint * (1. - tone))
 
 
 @_jit
-def _poster(colours, s, t, width, seed):
+def _poster(colours, m, s, t, width, seed):
     """Give a picture of its own for every seed: a frame, bands, a disc and blocks, in vivid colours."""
     if min(min(s, 1. - s), min(t, 1. - t)) < .04:
-        return colours[2, 0], colours[2, 1], colours[2, 2]
+        return colours[m, 2, 0], colours[m, 2, 1], colours[m, 2, 2]
     hue = _hash(seed, 1, 3)
     x, y = s - (.3 + .4 * _hash(seed, 2, 3)), t - (.35 + .35 * _hash(seed, 3, 3))
     horizon = .25 + .3 * _hash(seed, 4, 3) + .06 * np.sin(9. * s + 6. * hue)
@@ -201,12 +203,12 @@ def _poster(colours, s, t, width, seed):
 
 
 @_jit
-def _books(colours, u, v, width, aspect, seed):
+def _books(colours, m, u, v, width, aspect, seed):
     """Spines of books that stand on shelves; one shelf is `aspect` high, a book about a seventh of it wide."""
     shelf = np.floor(v / aspect)
     y = v / aspect - shelf
     if y < .08 or y > .97:
-        return colours[2, 0], colours[2, 1], colours[2, 2]
+        return colours[m, 2, 0], colours[m, 2, 1], colours[m, 2, 2]
     place = 7. * u / aspect
     book = int(np.floor(place))
     # Every second border is moved, so that widths differ.
@@ -214,19 +216,19 @@ def _books(colours, u, v, width, aspect, seed):
         book -= 1
     height = .55 + .37 * _hash(book, int(shelf), seed + 2)
     if y > .08 + height:
-        return .3 * colours[2, 0], .3 * colours[2, 1], .3 * colours[2, 2]
+        return .3 * colours[m, 2, 0], .3 * colours[m, 2, 1], .3 * colours[m, 2, 2]
     own = _hash(book, int(shelf), seed)
     if own < .4:
         red, green, blue = _vivid(2.5 * own, .55)
     else:
-        red, green, blue = _mix(colours, (own - .4) / .6, 0., .5 + _hash(book, 5, seed))
+        red, green, blue = _mix(colours, m, (own - .4) / .6, 0., .5 + _hash(book, 5, seed))
     if abs(y - .3 - .3 * own) < .05:
         red, green, blue = .5 * red + .35, .5 * green + .35, .5 * blue + .3
     return red, green, blue
 
 
 @_jit
-def _text(colours, u, v, width, aspect, seed):
+def _text(colours, m, u, v, width, aspect, seed):
     """Lines of words, as on a page, a label or a screen: a line is one high."""
     line = np.floor(v)
     y = v - line
@@ -236,11 +238,11 @@ def _text(colours, u, v, width, aspect, seed):
     if word and .25 < y < .7 and _hash(int(line), 7, seed) < .85:
         ink = .9 if glyph < .7 or y < .5 else .3
     fade = min(max(2. - 3. * width, 0.), 1.)
-    return _mix(colours, .3 + fade * (ink - .3), 0., 1.)
+    return _mix(colours, m, .3 + fade * (ink - .3), 0., 1.)
 
 
 @_jit
-def _stones(colours, u, v, width, seed):
+def _stones(colours, m, u, v, width, seed):
     """Irregular stones with joints: the nearest of the points scattered one a cell (Worley's cells)."""
     ix, iy = int(np.floor(u)), int(np.floor(v))
     first, second, own = 9., 9., 0.
@@ -255,125 +257,123 @@ def _stones(colours, u, v, width, seed):
                 second = d
     gap = np.sqrt(second) - np.sqrt(first)
     joint = _step(.1 - gap, width + .03) * min(max(2. - 2. * width, 0.), 1.)
-    return _mix(colours, own, joint, .75 + .5 * own)
+    return _mix(colours, m, own, joint, .75 + .5 * own)
 
 
 @_jit
-def _albedo(pattern, colours, numbers, lattice, qx, qy, qz, u, v, s, t, width):
+def _albedo(pattern, colours, m, numbers, lattice, qx, qy, qz, u, v, s, t, width):
     """Give the linear colour of a material at a place."""
-    scale, aspect, seed = numbers[SCALE], numbers[ASPECT], int(numbers[SEED])
+    scale, aspect, seed = numbers[m, SCALE], numbers[m, ASPECT], int(numbers[m, SEED])
     qx, qy, qz, u, v, width = qx / scale, qy / scale, qz / scale, u / scale, v / scale, width / scale
     shift = 3.7 * (seed % 97)
     if pattern == PLAIN:
-        return _mix(colours, 0., 0., 1.)
+        return _mix(colours, m, 0., 0., 1.)
     if pattern == NOISE:
         a = _octaves(lattice, qx + shift, qy, qz, width, 4)
-        return _mix(colours, a, max(2.5 * a - 1.6, 0.), 1.)
+        return _mix(colours, m, a, max(2.5 * a - 1.6, 0.), 1.)
     if pattern == CHECKER:
         a, b = _wave(.5 * u, .5 * width), _wave(.5 * v / aspect, .5 * width / aspect)
-        return _mix(colours, a + b - 2. * a * b, 0., 1.)
+        return _mix(colours, m, a + b - 2. * a * b, 0., 1.)
     if pattern == STRIPES:
         thin = _wave(2. * u + aspect * v, 2. * width)
-        return _mix(colours, _wave(.5 * u + .25 * aspect * v, .5 * width), .35 * thin, 1.)
+        return _mix(colours, m, _wave(.5 * u + .25 * aspect * v, .5 * width), .35 * thin, 1.)
     if pattern == BRICKS or pattern == PLANKS or pattern == TILES or pattern == FACADE:
-        return _cells(pattern, colours, u, v, width, aspect, seed, lattice, qx, qy, qz)
+        return _cells(pattern, colours, m, u, v, width, aspect, seed, lattice, qx, qy, qz)
     if pattern == POSTER:
-        return _poster(colours, s, t, width, seed)
+        return _poster(colours, m, s, t, width, seed)
     if pattern == BOOKS:
-        return _books(colours, u, v, width, aspect, seed)
+        return _books(colours, m, u, v, width, aspect, seed)
     if pattern == WOOD:
         ring = _octaves(lattice, qx + shift, 6. * qy, 6. * qz, 6. * width, 3)
-        return _mix(colours, .5 + .5 * np.sin(22. * ring), .3 * ring, .8 + .4 * ring)
+        return _mix(colours, m, .5 + .5 * np.sin(22. * ring), .3 * ring, .8 + .4 * ring)
     if pattern == MARBLE:
         vein = _octaves(lattice, qx + shift, qy, qz, width, 4)
         line = 1. - min(abs(vein - .5) * 9., 1.)
-        return _mix(colours, line * line, .5 * vein, 1.)
+        return _mix(colours, m, line * line, .5 * vein, 1.)
     if pattern == DOTS:
         x, y = u - np.floor(u) - .5, v - np.floor(v) - .5
         dot = _step(.32 - np.sqrt(x * x + y * y), width)
         fade = min(max(2. - 2. * width, 0.), 1.)
         own = _hash(int(np.floor(u)), int(np.floor(v)), seed) < .35
-        return _mix(colours, .32 + fade * (dot - .32), dot * fade * (1. if own else 0.), 1.)
+        return _mix(colours, m, .32 + fade * (dot - .32), dot * fade * (1. if own else 0.), 1.)
     if pattern == CLOUDS:
         # q is a direction times the dome's size: height drives the gradient, noise the clouds.
         up = min(max(qz * scale, 0.), 1.)
         cloud = _octaves(lattice, qx + shift, qy, 2.5 * qz, 0., 4)
-        return _mix(colours, np.sqrt(up), min(max(3.5 * cloud - 1.75, 0.), 1.), 1.)
+        return _mix(colours, m, np.sqrt(up), min(max(3.5 * cloud - 1.75, 0.), 1.), 1.)
     if pattern == STONES:
-        return _stones(colours, u, v, width, seed)
+        return _stones(colours, m, u, v, width, seed)
     if pattern == TEXT:
-        return _text(colours, u, v, width, aspect, seed)
+        return _text(colours, m, u, v, width, aspect, seed)
     a, b = _wave(u, width), _wave(v, width)
-    return _mix(colours, a if (int(np.floor(2. * v)) & 1) else 1. - a, .25 * b, 1.)
+    return _mix(colours, m, a if (int(np.floor(2. * v)) & 1) else 1. - a, .25 * b, 1.)
 
 
 @_jit
-def _place(shape, face, half, ux, uy, uz):
+def _place(shape, face, hx, hy, hz, ux, uy, uz):
     """Give the place on a surface: (u, v) in metres and (s, t) in [0, 1] on its face, upright and not mirrored."""
     if shape == SPHERE or shape == DOME or (shape == CYLINDER and face == 0):
         angle = np.arctan2(uy, ux)
         high = uz if shape == CYLINDER else 2. / np.pi * np.arcsin(min(max(uz, -1.), 1.))
-        along = angle * max(half[0], half[1])
-        up = high * half[2] * (1. if shape == CYLINDER else .5 * np.pi)
+        along = angle * max(hx, hy)
+        up = high * hz * (1. if shape == CYLINDER else .5 * np.pi)
         return along, up, .5 + angle / (2. * np.pi), .5 + .5 * high
     if face == 0:
-        return -uy * half[1], uz * half[2], .5 - .5 * uy, .5 + .5 * uz
+        return -uy * hy, uz * hz, .5 - .5 * uy, .5 + .5 * uz
     if face == 1:
-        return uy * half[1], uz * half[2], .5 + .5 * uy, .5 + .5 * uz
+        return uy * hy, uz * hz, .5 + .5 * uy, .5 + .5 * uz
     if face == 2:
-        return ux * half[0], uz * half[2], .5 + .5 * ux, .5 + .5 * uz
+        return ux * hx, uz * hz, .5 + .5 * ux, .5 + .5 * uz
     if face == 3:
-        return -ux * half[0], uz * half[2], .5 - .5 * ux, .5 + .5 * uz
-    return ux * half[0], uy * half[1], .5 + .5 * ux, .5 + .5 * uy
+        return -ux * hx, uz * hz, .5 - .5 * ux, .5 + .5 * uz
+    return ux * hx, uy * hy, .5 + .5 * ux, .5 + .5 * uy
 
 
 @_jit
-def shade(first, last, samples, K, R_world_camera, eye, shape, to_unit, half_size, material, pattern, colours,
-          numbers, lattice, table, background, t_hit, object_hit, face_hit, lit, gloss, image):
-    """Write image uint8 [H, W, 3], rows first <= y < last, from what `trace` left for them."""
-    R, total, scale = R_world_camera, samples * samples, _SRGB_STEPS / _SRGB_RANGE
+def shade(first, last, pixel, shape, to_unit, half_size, material, pattern, colours, numbers, lattice, table,
+          background, t_hit, object_hit, face_hit, place, lit, gloss, image):
+    """Write image uint8 [H, W, 3], rows first <= y < last, from what the geometry pass left for them.
+
+    `pixel` is the width of a ray's share of the image at depth 1.
+    """
+    rays, top = object_hit.shape[2], _SRGB_STEPS - 1
+    scale = _SRGB_STEPS / (_SRGB_RANGE * rays)
     for row in range(first, last):
         for column in range(image.shape[1]):
             red = green = blue = 0.
-            for sample in range(total):
-                j = object_hit[row - first, column, sample]
+            for ray in range(rays):
+                j, face = object_hit[row - first, column, ray], face_hit[row - first, column, ray]
                 if j < 0:
                     red, green, blue = red + background[0], green + background[1], blue + background[2]
                     continue
-                cx = (column + (sample % samples + .5) / samples - .5 - K[2]) / K[0]
-                cy = (row + (sample // samples + .5) / samples - .5 - K[3]) / K[1]
-                r, g, b, shine, glow = _surface(
-                    R, cx, cy, t_hit[row - first, column, sample], face_hit[row - first, column, sample], eye,
-                    shape[j], to_unit[j], half_size[j], material[j], pattern, colours, numbers, lattice,
-                    1. / (samples * K[0]))
-                light = lit[row - first, column, sample]
-                shine *= gloss[row - first, column, sample]
-                red += r * (light[0] * (1. - glow) + glow) + shine
-                green += g * (light[1] * (1. - glow) + glow) + shine
-                blue += b * (light[2] * (1. - glow) + glow) + shine
-            top = _SRGB_STEPS - 1
-            image[row, column, 0] = table[min(int(red * scale / total), top)]
-            image[row, column, 1] = table[min(int(green * scale / total), top)]
-            image[row, column, 2] = table[min(int(blue * scale / total), top)]
+                x, y, z = place[row - first, column, ray, 0], place[row - first, column, ray, 1], \
+                    place[row - first, column, ray, 2]
+                ux = to_unit[j, 0, 0] * x + to_unit[j, 0, 1] * y + to_unit[j, 0, 2] * z + to_unit[j, 0, 3]
+                uy = to_unit[j, 1, 0] * x + to_unit[j, 1, 1] * y + to_unit[j, 1, 2] * z + to_unit[j, 1, 3]
+                uz = to_unit[j, 2, 0] * x + to_unit[j, 2, 1] * y + to_unit[j, 2, 2] * z + to_unit[j, 2, 3]
+                m = material[j, face]
+                r, g, b = _surface(shape[j], face, half_size[j, 0], half_size[j, 1], half_size[j, 2], ux, uy, uz,
+                                   pixel * t_hit[row - first, column, ray], pattern[m], colours, m, numbers, lattice)
+                glow, shine = numbers[m, EMISSION], numbers[m, SPECULAR]
+                if shine > 0.:
+                    shine *= gloss[row - first, column, ray]
+                red += r * (lit[row - first, column, ray, 0] * (1. - glow) + glow) + shine
+                green += g * (lit[row - first, column, ray, 1] * (1. - glow) + glow) + shine
+                blue += b * (lit[row - first, column, ray, 2] * (1. - glow) + glow) + shine
+            image[row, column, 0] = table[min(int(red * scale), top)]
+            image[row, column, 1] = table[min(int(green * scale), top)]
+            image[row, column, 2] = table[min(int(blue * scale), top)]
 
 
 @_jit
-def _surface(R, cx, cy, t, face, eye, shape, A, half, materials, pattern, colours, numbers, lattice, pixel):
-    """Give a hit's linear colour, its highlight's strength and how far it shines by itself."""
-    x = eye[0] + t * (R[0, 0] * cx + R[0, 1] * cy + R[0, 2])
-    y = eye[1] + t * (R[1, 0] * cx + R[1, 1] * cy + R[1, 2])
-    z = eye[2] + t * (R[2, 0] * cx + R[2, 1] * cy + R[2, 2])
-    ux = A[0, 0] * x + A[0, 1] * y + A[0, 2] * z + A[0, 3]
-    uy = A[1, 0] * x + A[1, 1] * y + A[1, 2] * z + A[1, 3]
-    uz = A[2, 0] * x + A[2, 1] * y + A[2, 2] * z + A[2, 3]
-    u, v, s, w = _place(shape, face, half, ux, uy, uz)
-    own = materials[face]
-    qx, qy, qz = (ux, uy, uz) if shape == DOME else (ux * half[0], uy * half[1], uz * half[2])
-    width = t * pixel
-    r, g, b = _albedo(pattern[own], colours[own], numbers[own], lattice, qx, qy, qz, u, v, s, w, width)
-    grain = numbers[own, GRAIN]
+def _surface(shape, face, hx, hy, hz, ux, uy, uz, width, pattern, colours, m, numbers, lattice):
+    """Give the linear colour of a place on a surface: its texture, and the material's grain on top."""
+    u, v, s, t = _place(shape, face, hx, hy, hz, ux, uy, uz)
+    x, y, z = (ux, uy, uz) if shape == DOME else (ux * hx, uy * hy, uz * hz)
+    r, g, b = _albedo(pattern, colours, m, numbers, lattice, x, y, z, u, v, s, t, width)
+    grain = numbers[m, GRAIN]
     if grain > 0.:
-        fine = 1. + grain * (2. * _octaves(lattice, 23. * qx + 3., 23. * qy, 23. * qz, 23. * width, 2) - 1.)
-        coarse = 1. + grain * (2. * _noise(lattice, 1.7 * qx, 1.7 * qy + 5., 1.7 * qz) - 1.)
-        r, g, b = r * fine * coarse, g * fine * coarse, b * fine * coarse
-    return r, g, b, numbers[own, SPECULAR], numbers[own, EMISSION]
+        fine = 1. + grain * (2. * _octaves(lattice, 23. * x + 3., 23. * y, 23. * z, 23. * width, 1) - 1.)
+        fine *= 1. + grain * (2. * _noise(lattice, 1.7 * x, 1.7 * y + 5., 1.7 * z) - 1.)
+        r, g, b = r * fine, g * fine, b * fine
+    return r, g, b
