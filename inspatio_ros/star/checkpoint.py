@@ -102,9 +102,12 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapp
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f'.{path.name}.{os.getpid()}')
-    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, beside,
-              metadata=dict(metadata or {}))
-    beside.replace(path)
+    try:
+        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, beside,
+                  metadata=dict(metadata or {}))
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 # --- fitting names ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,195 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The block loop equals the released one and remembers exactly what the method says, however long it runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounter
+from torch.utils.flop_counter import FlopCounterMode
+
+from inspatio_ros.star.cache import Cache
+from inspatio_ros.star.generator import BlockGenerator
+from inspatio_ros.star.presets import RELEASED, TINY
+from inspatio_ros.star.scheduler import FlowScheduler
+from inspatio_ros.star.transformer import DiffusionTransformer
+from inspatio_ros.verify import verify_file
+
+CONFIG = replace(TINY, width=48, height=32)
+
+
+def make_generator(config=CONFIG, zero_head=False):
+    torch.manual_seed(0)
+    net = DiffusionTransformer(config.transformer)
+    if not zero_head:
+        torch.nn.init.normal_(net.head.head.weight, std=0.1)
+    text = torch.randn(1, 3, config.transformer.text_dim)
+    return BlockGenerator(config, net.eval().requires_grad_(False), FlowScheduler(config.scheduler), text)
+
+
+def latents(seed, batch=1):
+    """Give a block's reference, render and mask latents."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(batch, 3, channels, 4, 6, generator=generator) for channels in (16, 16, 4)]
+
+
+def noise(seed, batch=1):
+    return torch.randn(4, batch, 3, 16, 4, 6, generator=torch.Generator().manual_seed(seed))
+
+
+def start(generator, seed=0, batch=1):
+    return generator.init(batch, torch.Generator().manual_seed(seed))
+
+
+def test_equals_the_released_block_loop(shared):
+    result = verify_file(shared / 'golden' / 'block_loop_tiny.safetensors')
+    assert [item for item in result.items if not item.passed] == []
+    names = {item.name for item in result.items}
+    assert {'final_latent', 'final_kv.0.k', 'final_kv.1.v', 'block0.step0.flow', 'block2.step3.input'} <= names
+    assert len(result.items) == 33
+
+
+def test_loses_no_more_in_bfloat16_than_the_released_block_loop(shared):
+    result = verify_file(shared / 'golden' / 'block_loop_tiny.safetensors', dtype='bfloat16')
+    assert [item for item in result.items if not item.passed] == []
+
+
+def test_nothing_older_than_one_block_survives():
+    generator = make_generator()
+    long, short = start(generator), start(generator)
+    for block in range(3):
+        generator.step(long, *latents(block), noise=noise(block))
+    short.previous = long.previous.clone()
+    expected = generator.step(long, *latents(9), noise=noise(9))
+    assert torch.equal(generator.step(short, *latents(9), noise=noise(9)), expected)
+
+
+def test_the_previous_block_is_remembered():
+    generator = make_generator()
+    state = start(generator)
+    generator.step(state, *latents(0), noise=noise(0))
+    changed = start(generator)
+    changed.previous = state.previous + 1.
+    following = [generator.step(s, *latents(1), noise=noise(1)) for s in (state, changed)]
+    assert (following[0] - following[1]).abs().max() > 1e-3
+
+
+def test_old_geometry_does_not_leak():
+    """What was rendered for the block before counts only through the latents that came of it."""
+    generator = make_generator()
+    one, other = start(generator), start(generator)
+    reference, render, mask = latents(0)
+    first = generator.step(one, reference, render, mask, noise=noise(0))
+    second = generator.step(other, reference, -render, -mask, noise=noise(0))
+    assert (first - second).abs().max() > 1e-3
+    other.previous = one.previous.clone()
+    following = [generator.step(state, *latents(1), noise=noise(1)) for state in (one, other)]
+    assert torch.equal(*following)
+
+
+@pytest.mark.parametrize('index', [0, 1, 2], ids=['reference', 'render', 'mask'])
+def test_every_condition_counts(index):
+    generator = make_generator()
+    given, changed = latents(0), latents(0)
+    changed[index] = changed[index] + 1.
+    one, other = (generator.step(start(generator), *part, noise=noise(0)) for part in (given, changed))
+    assert (one - other).abs().max() > 1e-3
+
+
+def test_a_seed_gives_the_same_blocks():
+    generator = make_generator()
+    def run(seed):
+        state = start(generator, seed)
+        return torch.cat([generator.step(state, *latents(block)) for block in range(2)])
+    assert torch.equal(run(3), run(3))
+    assert not torch.allclose(run(3), run(4), atol=1e-2)
+
+
+def test_samples_of_a_batch_do_not_see_each_other():
+    generator = make_generator()
+    together, alone = start(generator, batch=2), [start(generator), start(generator)]
+    for block in range(2):
+        parts, drawn = latents(block, batch=2), noise(block, batch=2)
+        out = generator.step(together, *parts, noise=drawn)
+        for i, state in enumerate(alone):
+            single = generator.step(state, *(part[i:i + 1] for part in parts), noise=drawn[:, i:i + 1])
+            torch.testing.assert_close(out[i:i + 1], single, rtol=0, atol=1e-5)
+
+
+def test_what_the_caller_does_to_a_block_is_not_remembered():
+    generator = make_generator()
+    kept, touched = start(generator), start(generator)
+    generator.step(kept, *latents(0), noise=noise(0))
+    with torch.inference_mode():
+        generator.step(touched, *latents(0), noise=noise(0)).zero_()
+    assert torch.equal(*(generator.step(state, *latents(1), noise=noise(1)) for state in (kept, touched)))
+
+
+def test_residual_prediction_starts_at_the_render():
+    generator = make_generator(replace(CONFIG, prediction='residual'), zero_head=True)
+    reference, render, mask = latents(0)
+    assert torch.equal(generator.step(start(generator), reference, render, mask), render)
+
+
+@pytest.mark.parametrize('prediction', ['flow', 'residual'])
+def test_training_path_equals_inference_and_carries_gradients(prediction):
+    """`remember` and `predict` with the growing cache: the same numbers, and gradients to context and weights."""
+    generator = make_generator(replace(CONFIG, prediction=prediction))
+    state = start(generator)
+    for block in range(2):
+        previous = state.previous
+        expected = generator.step(state, *latents(block), noise=noise(block))
+    reference, render, mask = latents(1)
+    reference.requires_grad_(True)
+    generator.transformer.requires_grad_(True)
+    constants = generator.constants(generator.text_embedding)
+    found = generator.generate(constants, Cache(2), reference, previous.clone(), render, mask, noise(1))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    found.square().mean().backward()
+    assert reference.grad.abs().max() > 0
+    assert all(p.grad is not None for p in generator.transformer.parameters())
+
+
+def test_a_latent_of_another_shape_is_named():
+    generator = make_generator()
+    reference, render, mask = latents(0)
+    with pytest.raises(ValueError, match=r'render_latent must be \(1, 3, 16, 4, 6\), got \(1, 2, 16, 4, 6\)'):
+        generator.step(start(generator), reference, render[:, :2], mask)
+
+
+def test_the_block_step_is_one_graph_with_two_variants():
+    torch._dynamo.reset()
+    plain, compiled = make_generator(), make_generator()
+    counter = CompileCounter()
+    compiled.compile(backend=counter)
+    states = start(plain), start(compiled)
+    for block in range(5):
+        expected, found = (g.step(s, *latents(block), noise=noise(block))
+                           for g, s in zip((plain, compiled), states, strict=True))
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    # fullgraph=True fails at a break; the first block and later ones are compiled once each.
+    assert counter.frame_count == 2
+    torch._dynamo.reset()
+
+
+def test_counts_of_the_released_size():
+    """A block of the released size on the meta device, in TFLOP: 137 as published, less what the context pass saves."""
+    with torch.device('meta'):
+        net = DiffusionTransformer(RELEASED.transformer)
+        text = torch.zeros(1, 512, 4096)
+    generator = BlockGenerator(RELEASED, net, FlowScheduler(), text)
+    state = generator.init(1, torch.Generator())
+    given = [torch.zeros(1, 3, channels, 60, 104, device='meta') for channels in (16, 16, 4)]
+    counts = []
+    for _ in range(2):
+        with FlopCounterMode(display=False) as counter:
+            generator.step(state, *given)
+        counts.append(counter.get_total_flops() / 1e12)
+    dim, ffn, tokens, text_len = 1536, 8960, 9360, 512
+    # The last layer's queries, both attentions, their outputs and the feed-forward; the head.
+    saved = 2 * tokens * (dim * (4 * dim + 2 * ffn) + 2 * dim * (tokens + text_len) + dim * 64) / 1e12
+    assert counts[1] == pytest.approx(137 - saved, rel=0.02)
+    assert counts[0] < counts[1]
