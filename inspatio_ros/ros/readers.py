@@ -3,8 +3,8 @@
 """Read images and clouds that other nodes published.
 
 Where cv_bridge and sensor_msgs_py import (every machine with ROS 2 installed) they do the reading, any encoding and any
-layout. Where they do not (ROS from pip wheels) a small reader takes the common ones and refuses the rest by name. It also
-takes what they read wrongly: rows with padding, and numbers in the other byte order (cv_bridge fails there on numpy 2).
+layout. Where they do not (ROS from pip wheels) a small reader takes the common ones and refuses the rest by name. It
+also takes what they read wrongly: rows with padding, and the other byte order (cv_bridge fails there on numpy 2).
 """
 
 from __future__ import annotations

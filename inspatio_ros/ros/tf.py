@@ -1,0 +1,74 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Transforms: map -> odom -> base_link with each frame, base_link -> camera_link -> optical once.
+
+TFMessage is published directly. It comes from tf2_msgs, which every ROS installation has; where ROS is pip wheels it
+has to be built, and without it the node runs on and says that TF is off.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile
+
+from inspatio_ros.geometry import T_BODY_OPTICAL, invert
+from inspatio_ros.ros.messages import to_stamp, to_transform
+from inspatio_ros.ros.parameters import Settings
+
+if TYPE_CHECKING:
+    from builtin_interfaces.msg import Time
+    from rclpy.lifecycle import LifecycleNode
+
+    from inspatio_ros.ros.worker import Frame
+    from inspatio_ros.spatial.motion import StartFrame
+
+try:
+    from tf2_msgs.msg import TFMessage
+except ImportError:
+    TFMessage = None
+
+
+class TransformPublisher:
+    """Publishes a node's transforms on /tf and /tf_static."""
+
+    def __init__(self, node: LifecycleNode, settings: Settings, start: StartFrame) -> None:
+        """`start` says how the camera is mounted. Only where TFMessage is not None."""
+        self._settings = settings
+        self._with_base = settings.drive == 'twist'
+        self._moving = node.create_lifecycle_publisher(TFMessage, '/tf', 100)
+        latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+        self._static = node.create_lifecycle_publisher(TFMessage, '/tf_static', latched)
+        self._T_base_camera_link = start.T_base_camera_link
+
+    def publish_static(self, stamp: Time) -> None:
+        """Say how the camera is mounted; who comes later hears it too."""
+        names = self._settings.frame_id
+        self._static.publish(TFMessage(transforms=[
+            to_transform(self._T_base_camera_link, names('base'), names('camera'), stamp),
+            to_transform(T_BODY_OPTICAL, names('camera'), names('optical'), stamp)]))
+
+    def publish(self, frame: Frame, stamp_ns: int, odom_frame: str) -> None:
+        """Say where the robot is in a frame.
+
+        odom -> base_link is ours only where the robot is moved by us; where it follows odometry, whoever publishes that
+        publishes the transform too.
+        """
+        if not self._settings.publish_tf:
+            return
+        stamp, names = to_stamp(stamp_ns), self._settings.frame_id
+        transforms = [to_transform(frame.T_map_odom, names('map'), odom_frame, stamp)]
+        if self._with_base:
+            transforms.append(to_transform(odom_pose(frame), odom_frame, names('base'), stamp))
+        self._moving.publish(TFMessage(transforms=transforms))
+
+    def destroy(self, node: LifecycleNode) -> None:
+        """Take the publishers from the node."""
+        for publisher in (self._moving, self._static):
+            node.destroy_lifecycle_publisher(publisher)
+
+
+def odom_pose(frame: Frame) -> np.ndarray:
+    """Give the base's pose [4, 4] in the odometry's frame."""
+    return invert(frame.T_map_odom) @ frame.T_map_base

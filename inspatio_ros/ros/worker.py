@@ -1,0 +1,208 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The one thread that owns the simulator and all torch state. It knows nothing of ROS.
+
+The executor's callbacks leave word here (newest command, requests) and never wait; finished frames go to a queue that
+is bounded because a block is made only when the queue runs low.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import numpy as np
+
+from inspatio_ros.ros.drive import OdometryDrive
+from inspatio_ros.ros.world import Frame, World
+
+#: Blocks whose times are remembered.
+_REMEMBERED = 50
+#: The next block is begun this much earlier than the slowest of late would have needed.
+_HEADROOM = 1.25
+
+
+@dataclass(frozen=True)
+class Report:
+    """How the worker does: see Worker.report."""
+
+    blocks: int
+    latencies: tuple[float, ...]
+    timings: dict[str, float]
+    queued: int
+    stride: int
+    left_out: int
+
+
+class Worker:
+    """Runs a World in a thread of its own."""
+
+    def __init__(self, failed: Callable[[BaseException], None]) -> None:
+        """`failed` is called, in the worker's thread, with what ended generation."""
+        self._failed = failed
+        self._wake = threading.Condition()
+        self._requests: deque[Callable[[], object]] = deque()
+        self._frames: deque[Frame] = deque()
+        self._running = self._ending = False
+        self._heard = True
+        self._world: World | None = None
+        self._latencies: deque[float] = deque(maxlen=_REMEMBERED)
+        self._timings: dict[str, float] = {}
+        self._blocks = self._left_out = self._block_length = 0
+        # A daemon: a generator that hangs must not keep the process from ending.
+        self._thread = threading.Thread(target=self._run, name='inspatio_worker', daemon=True)
+        self._thread.start()
+
+    # --- called by the executor, never waiting for a block ------------------------------------------------------------
+
+    def open(self, build: Callable[[], World]) -> Future:
+        """Build the world in the worker's thread; the future holds the world, or the error."""
+        future: Future = Future()
+
+        def call() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                self._world = build()
+            except Exception as error:  # noqa: BLE001 - it belongs to whoever holds the future
+                future.set_exception(error)
+            else:
+                future.set_result(self._world)
+        self._request(call)
+        return future
+
+    def run(self, running: bool) -> None:
+        """Make blocks, or make no more after the one in the works."""
+        with self._wake:
+            self._running = running
+            self._wake.notify()
+
+    def resume(self) -> None:
+        """Go on with the next block as after a pause."""
+        self._request(lambda: self._world.drive.resume())
+
+    def reset(self) -> None:
+        """Go back to the start with the next block; frames that wait are forgotten."""
+        self._request(lambda: (self._world.reset(), self._clear()))
+
+    def move_to(self, T_map_base: np.ndarray) -> None:
+        """Go on from another pose with the next block; frames that wait are forgotten."""
+        self._request(lambda: (self._world.drive.move_to(T_map_base), self._clear()))
+
+    def listen(self, heard: bool) -> None:
+        """Say whether anyone listens, so that images are worth making."""
+        if heard != self._heard:
+            with self._wake:
+                self._heard = heard
+
+    def notify(self) -> None:
+        """Say that the drive has something new."""
+        with self._wake:
+            self._wake.notify()
+
+    def peek(self) -> Frame | None:
+        """Look at the next frame to be shown, None if there is none."""
+        with self._wake:
+            return self._frames[0] if self._frames else None
+
+    def take(self) -> Frame | None:
+        """Take the next frame to be shown, None if there is none."""
+        with self._wake:
+            if not self._frames:
+                return None
+            self._wake.notify()
+            return self._frames.popleft()
+
+    @property
+    def queued(self) -> int:
+        """Frames that wait to be shown."""
+        return len(self._frames)
+
+    def report(self) -> Report:
+        """Say how it does: blocks made, seconds of the last ones, stages of the last one, frames that wait."""
+        with self._wake:
+            return Report(self._blocks, tuple(self._latencies), dict(self._timings), len(self._frames),
+                          self._stride(), self._left_out)
+
+    def close(self, timeout: float = 60.) -> bool:
+        """End after the block in the works and free the world; False if that took longer than `timeout` seconds."""
+        with self._wake:
+            self._ending, self._running = True, False
+            self._wake.notify()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    # --- the thread ---------------------------------------------------------------------------------------------------
+
+    def _request(self, function: Callable[[], object]) -> None:
+        with self._wake:
+            self._requests.append(function)
+            self._wake.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._ending or self._requests or self._wants_block())
+                if self._ending:
+                    break
+                job = self._requests.popleft() if self._requests else self._make_block
+            try:
+                job()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the node must say so and stay alive
+                self.run(False)
+                self._failed(error)
+        self._free()
+
+    def _free(self) -> None:
+        world, self._world = self._world, None
+        self._frames.clear()
+        if world is not None:
+            world.simulator.close()
+
+    def _clear(self) -> None:
+        with self._wake:
+            self._frames.clear()
+
+    def _wants_block(self) -> bool:
+        """Say whether the frames that wait will be shown by the time another block is made."""
+        return self._running and self._world is not None and len(self._frames) <= self._lead()
+
+    def _lead(self) -> int:
+        # As late as is safe, so that a block goes by the newest command; never more than a block ahead.
+        if self._block_length and isinstance(self._world.drive, OdometryDrive):
+            # The path is known and will not change: nothing is gained by waiting.
+            return self._block_length
+        if not self._latencies:
+            return 0
+        slowest = max(list(self._latencies)[-10:])
+        frames = math.ceil(_HEADROOM * slowest * self._world.frame_rate / self._stride()) + 1
+        return min(frames, self._block_length)
+
+    def _stride(self) -> int:
+        """Give how many periods lie between frames: more than one if frames may be left out and it takes that."""
+        if self._world is None or self._world.overload != 'drop' or len(self._latencies) < 3:
+            return 1
+        typical = float(np.median(list(self._latencies)[-10:]))
+        return max(1, math.ceil(typical * self._world.frame_rate / self._block_length - 0.05))
+
+    def _make_block(self) -> None:
+        heard, stride = self._heard, self._stride()
+        start = time.monotonic()
+        frames = self._world.make(heard, stride)
+        with self._wake:
+            if frames is None:
+                # Nothing to go by: sleep until word comes (a pose pushed meanwhile is seen by the next try).
+                self._wake.wait(0.05)
+                return
+            if heard:
+                self._latencies.append(time.monotonic() - start)
+                self._timings = frames[0].block.timings
+                self._blocks += 1
+                self._left_out += (stride - 1) * len(frames)
+            self._block_length = len(frames)
+            self._frames.extend(frames)

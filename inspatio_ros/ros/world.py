@@ -1,0 +1,103 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the node shows: a simulator, a robot in it, and the frames that come of the two."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from inspatio_ros.ros.drive import Drive, OdometryDrive, TwistDrive
+from inspatio_ros.ros.parameters import Settings
+from inspatio_ros.simulator import Block, WorldSimulator
+from inspatio_ros.spatial.motion import StartFrame, start_frame
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame to be shown. `block` is None where nobody listened and no image was made.
+
+    `periods`: how many frame periods after the one before it is due. `planned`: the monotonic clock, seconds, when its
+    pose was decided. `index`: which of the block's `count` frames it is. See Plan for the rest.
+    """
+
+    T_map_base: np.ndarray
+    T_map_odom: np.ndarray
+    twist: np.ndarray
+    stamp: int | None
+    periods: int
+    planned: float
+    block: Block | None
+    index: int
+    count: int
+
+    @property
+    def age(self) -> float:
+        """Seconds since its pose was decided."""
+        return time.monotonic() - self.planned
+
+
+@dataclass
+class World:
+    """What the worker owns: the simulator, where the robot starts in it, and how it is driven.
+
+    `now` gives the node's clock in seconds; `frame_rate` is that of the frames shown.
+    """
+
+    simulator: WorldSimulator
+    start: StartFrame
+    drive: Drive
+    frame_rate: float
+    overload: str
+    now: Callable[[], float]
+
+    def make(self, heard: bool, stride: int) -> list[Frame] | None:
+        """Make the next block's frames, None if the drive has nothing to go by; without images if not `heard`."""
+        planned = time.monotonic()
+        plan = self.drive.plan(self.simulator.frames_in_next_block(), self.now(), stride)
+        if plan is None:
+            return None
+        block = None
+        if heard:
+            times = self.simulator.reference.times[0] + plan.elapsed
+            block = self.simulator.step(self.start.camera_poses(plan.T_map_base), times)
+        return [Frame(plan.T_map_base[i], plan.T_map_odom, plan.twists[i],
+                      None if plan.stamps is None else int(plan.stamps[i]), stride, planned, block, i,
+                      len(plan.T_map_base))
+                for i in range(len(plan.T_map_base))]
+
+    def reset(self) -> None:
+        """Go back to the start and draw from the seed anew."""
+        self.drive.reset()
+        self.simulator.reset()
+
+
+def open_world(settings: Settings, now: Callable[[], float]) -> World:
+    """Open the recording, load the generator, and warm both up; takes seconds, and is done by the worker's thread.
+
+    `now` gives the node's clock in seconds. Raises InspatioError with what is missing.
+    """
+    from inspatio_ros.reference import open_reference
+    reference = open_reference(settings.reference)
+    simulator = WorldSimulator(
+        reference, settings.generator, settings.width or None, settings.height or None, settings.seed, settings.device,
+        settings.fill, settings.weights or None, settings.max_views, settings.frames_per_block or None)
+    start = start_frame(reference.T_world_camera[0], reference.up, settings.mount, settings.mount_height)
+    frame_rate = settings.frame_rate or simulator.frame_rate
+    drive = _open_drive(settings, simulator, start, frame_rate)
+    simulator.warm_up()
+    return World(simulator, start, drive, frame_rate, settings.overload, now)
+
+
+def _open_drive(settings: Settings, simulator: WorldSimulator, start: StartFrame, frame_rate: float) -> Drive:
+    if settings.drive == 'odometry':
+        return OdometryDrive(start.T_map_base, frame_rate, settings.overload)
+    clearance = None
+    if settings.clearance_enabled:
+        from inspatio_ros.spatial.clearance import Clearance, points_from_reference
+        points = start.to_map(points_from_reference(simulator.reference))
+        clearance = Clearance(points, radius=settings.clearance_radius)
+    return TwistDrive(start.T_map_base, frame_rate, settings.limits, settings.cmd_vel_timeout, clearance)
