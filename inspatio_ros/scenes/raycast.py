@@ -38,8 +38,8 @@ class Image:
 
 
 @lru_cache(maxsize=1)
-def _tables() -> tuple[np.ndarray, np.ndarray]:
-    return textures.make_lattice(), textures.make_srgb_table()
+def _srgb_table() -> np.ndarray:
+    return textures.make_srgb_table()
 
 
 def raycast(scene: Scene, camera: PinholeCamera, T_world_camera: np.ndarray, time: float, samples: int = 1,
@@ -77,7 +77,6 @@ class _View:
         scene, solids = self._scene, (self._scene.shape, self._to_unit)
         t, found, face, cell, place, normal, lit, gloss = _buffers(self.image.shape[1], self._samples**2)
         lights, grid = scene.lights, self._grid
-        lattice, table = _tables()
         for first in bands:
             last = min(first + _BAND, len(self.image))
             rows = last - first
@@ -90,7 +89,7 @@ class _View:
                 shapes.shine(rows, k, *solids, *self._bounds, self._glossy, grid.shaders, self._eye, self._spread,
                              lights.colour, lights.fade, found, place, normal, cell, lit, gloss)
             textures.shade(first, last, 1. / (self._samples * self._rays[1][0]), *solids, scene.half_size,
-                           scene.material, scene.pattern, scene.colours, scene.numbers, lattice, table,
+                           scene.material, scene.pattern, scene.colours, scene.numbers, _srgb_table(),
                            scene.background, t, found, face, place, lit, gloss, self.image)
 
 

@@ -46,17 +46,17 @@ class Pattern(IntEnum):
 SCALE, ASPECT, GRAIN, SEED, SPECULAR, EMISSION = range(6)
 
 _LATTICE_SIZE = 32
+#: The random values between which noise is interpolated. (A constant of the compiled code, as all that helpers need is
+#: passed by value: arrays that are passed to a function cost an atomic count of references each.)
+_LATTICE = np.random.default_rng(20260).random((_LATTICE_SIZE,) * 3, dtype=np.float32)
+#: A texture is the mix of its material's colours, unless it names a hue in [0, 1).
+_NO_HUE = -1.
 _SRGB_STEPS = 16384
 _SRGB_RANGE = 2.
 
 _jit = numba.njit(cache=True, nogil=True, error_model='numpy', fastmath={'contract', 'arcp', 'nsz', 'afn'})
 _inlined = numba.njit(cache=True, nogil=True, error_model='numpy', forceinline=True,
                       fastmath={'contract', 'arcp', 'nsz', 'afn'})
-
-
-def make_lattice() -> np.ndarray:
-    """Give the random values between which noise is interpolated: float32 [32, 32, 32] in [0, 1), always the same."""
-    return np.random.default_rng(20260).random((_LATTICE_SIZE,) * 3, dtype=np.float32)
 
 
 def make_srgb_table() -> np.ndarray:
@@ -77,7 +77,7 @@ def _hash(ix, iy, seed):
 
 
 @_jit
-def _noise(lattice, x, y, z):
+def _noise(x, y, z):
     """Value noise in [0, 1], trilinear with smoothed steps, one feature a unit."""
     fx, fy, fz = np.floor(x), np.floor(y), np.floor(z)
     ix, iy, iz = int(fx), int(fy), int(fz)
@@ -86,21 +86,21 @@ def _noise(lattice, x, y, z):
     mask = _LATTICE_SIZE - 1
     x0, y0, z0 = ix & mask, iy & mask, iz & mask
     x1, y1, z1 = (ix + 1) & mask, (iy + 1) & mask, (iz + 1) & mask
-    a = lattice[x0, y0, z0] * (1. - z) + lattice[x0, y0, z1] * z
-    b = lattice[x0, y1, z0] * (1. - z) + lattice[x0, y1, z1] * z
-    c = lattice[x1, y0, z0] * (1. - z) + lattice[x1, y0, z1] * z
-    d = lattice[x1, y1, z0] * (1. - z) + lattice[x1, y1, z1] * z
+    a = _LATTICE[x0, y0, z0] * (1. - z) + _LATTICE[x0, y0, z1] * z
+    b = _LATTICE[x0, y1, z0] * (1. - z) + _LATTICE[x0, y1, z1] * z
+    c = _LATTICE[x1, y0, z0] * (1. - z) + _LATTICE[x1, y0, z1] * z
+    d = _LATTICE[x1, y1, z0] * (1. - z) + _LATTICE[x1, y1, z1] * z
     return (a * (1. - y) + b * y) * (1. - x) + (c * (1. - y) + d * y) * x
 
 
 @_jit
-def _octaves(lattice, x, y, z, width, count):
+def _octaves(x, y, z, width, count):
     """Fractal noise in [0, 1] around 0.5; octaves finer than a sample's width are left out."""
     total, weight, amplitude = 0., 0., 1.
     for _ in range(count):
         fade = min(max(2. - 3. * width, 0.), 1.)
         if fade > 0.:
-            total += amplitude * fade * (_noise(lattice, x, y, z) - .5)
+            total += amplitude * fade * (_noise(x, y, z) - .5)
         weight += amplitude
         # A little more than doubling, and a shift, so that octaves do not line up.
         x, y, z, width = 2.03 * x + 7.1, 2.03 * y + 3.7, 2.03 * z + 5.3, 2.03 * width
@@ -133,26 +133,15 @@ def _joint(x, part, width):
 
 
 @_jit
-def _mix(colours, m, a, b, tone):
-    """Mix a material's colours: from the first to the second by a, then to the third by b."""
-    red = (colours[m, 0, 0] + a * (colours[m, 1, 0] - colours[m, 0, 0]))
-    green = (colours[m, 0, 1] + a * (colours[m, 1, 1] - colours[m, 0, 1]))
-    blue = (colours[m, 0, 2] + a * (colours[m, 1, 2] - colours[m, 0, 2]))
-    return (tone * (red + b * (colours[m, 2, 0] - red)), tone * (green + b * (colours[m, 2, 1] - green)),
-            tone * (blue + b * (colours[m, 2, 2] - blue)))
+def _rainbow(hue):
+    """Give the red of a vivid colour; green is the red of a hue a third less, blue of two thirds less."""
+    away = abs(hue - np.floor(hue + .5))
+    red = min(max(2. - 6. * away, 0.), 1.)
+    return .08 + .75 * red * red
 
 
 @_jit
-def _vivid(value, tone):
-    """Give a colour of the rainbow: value in [0, 1) is its hue."""
-    red = min(max(abs(6. * value - 3.) - 1., 0.), 1.)
-    green = min(max(2. - abs(6. * value - 2.), 0.), 1.)
-    blue = min(max(2. - abs(6. * value - 4.), 0.), 1.)
-    return tone * (.08 + .8 * red * red), tone * (.08 + .7 * green * green), tone * (.08 + .8 * blue * blue)
-
-
-@_jit
-def _cells(pattern, colours, m, u, v, width, aspect, seed, lattice, qx, qy, qz):
+def _cells(pattern, u, v, width, aspect, seed, qx, qy, qz):
     """Bricks, planks, tiles and facades: rows of cells, each of its own tone, with joints; lengths in cells."""
     row = np.floor(v / aspect)
     shift = 0.
@@ -167,68 +156,60 @@ def _cells(pattern, colours, m, u, v, width, aspect, seed, lattice, qx, qy, qz):
         x, y = along - np.floor(along), v / aspect - row
         glass = (_step(.28 - abs(x - .5), width) * _step(.32 - abs(y - .5), thin))
         glass *= min(max(2. - 2. * width, 0.), 1.)
-        return _mix(colours, m, .25 * own, glass, 1. - .5 * glass * own)
+        return .25 * own, glass, 1. - .5 * glass * own, _NO_HUE
     part = .018 if pattern == TILES else (.03 if pattern == BRICKS else .008)
     joint = max(_joint(along, part, width), _joint(v / aspect, part / aspect if pattern != PLANKS else .02, thin))
     tone = .75 + .5 * own
     if pattern == PLANKS:
-        grain = _octaves(lattice, 1.3 * along + 9. * own, 12. * v / aspect, 5. * own, 12. * thin, 2)
+        grain = _octaves(1.3 * along + 9. * own, 12. * v / aspect, 5. * own, 12. * thin, 2)
         tone *= .75 + .5 * grain
-    return _mix(colours, m, own, joint, tone + joint * (1. - tone))
+    return own, joint, tone + joint * (1. - tone), _NO_HUE
 
 
 @_jit
-def _poster(colours, m, s, t, width, seed):
+def _poster(s, t, width, seed):
     """Give a picture of its own for every seed: a frame, bands, a disc and blocks, in vivid colours."""
     if min(min(s, 1. - s), min(t, 1. - t)) < .04:
-        return colours[m, 2, 0], colours[m, 2, 1], colours[m, 2, 2]
+        return 0., 1., 1., _NO_HUE
     hue = _hash(seed, 1, 3)
-    x, y = s - (.3 + .4 * _hash(seed, 2, 3)), t - (.35 + .35 * _hash(seed, 3, 3))
-    horizon = .25 + .3 * _hash(seed, 4, 3) + .06 * np.sin(9. * s + 6. * hue)
-    red, green, blue = _vivid(hue, .35 + .65 * t)
-    if t < horizon:
-        red, green, blue = _vivid((hue + .4) % 1., .5 + .8 * t)
-        if _wave(6. * s + 4. * t, 6. * width) > .5:
-            red, green, blue = .6 * red, .6 * green, .6 * blue
-    disc = _step(.17 - np.sqrt(x * x + y * y), width)
-    r, g, b = _vivid((hue + .15) % 1., 1.4)
-    red, green, blue = red + disc * (r - red), green + disc * (g - green), blue + disc * (b - blue)
+    if .07 < t < .15 and .1 < s < .9:
+        return 0., 1., (.9 if _hash(int(40. * s), int(60. * t), seed) < .6 else .1), _NO_HUE
     cx, cy = int(5. * s), int(7. * t)
     if _hash(cx, cy, seed) < .13:
-        red, green, blue = _vivid(_hash(cy, cx, seed), .8)
-    if .07 < t < .15 and .1 < s < .9:
-        line = _hash(int(40. * s), int(60. * t), seed) < .6
-        red = green = blue = .85 if line else .1
-    return red, green, blue
+        return 0., 0., .8, _hash(cy, cx, seed)
+    x, y = s - (.3 + .4 * _hash(seed, 2, 3)), t - (.35 + .35 * _hash(seed, 3, 3))
+    if x * x + y * y < .17**2:
+        return 0., 0., 1.3, (hue + .15) % 1.
+    horizon = .25 + .3 * _hash(seed, 4, 3) + .06 * np.sin(9. * s + 6. * hue)
+    if t < horizon:
+        return 0., 0., (.5 + .8 * t) * (1. - .4 * _wave(6. * s + 4. * t, 6. * width)), (hue + .4) % 1.
+    return 0., 0., .35 + .65 * t, hue
 
 
 @_jit
-def _books(colours, m, u, v, width, aspect, seed):
+def _books(u, v, aspect, seed):
     """Spines of books that stand on shelves; one shelf is `aspect` high, a book about a seventh of it wide."""
     shelf = np.floor(v / aspect)
     y = v / aspect - shelf
     if y < .08 or y > .97:
-        return colours[m, 2, 0], colours[m, 2, 1], colours[m, 2, 2]
+        return 0., 1., 1., _NO_HUE
     place = 7. * u / aspect
     book = int(np.floor(place))
     # Every second border is moved, so that widths differ.
     if place - book < .45 * _hash(book, int(shelf), seed + 1):
         book -= 1
-    height = .55 + .37 * _hash(book, int(shelf), seed + 2)
-    if y > .08 + height:
-        return .3 * colours[m, 2, 0], .3 * colours[m, 2, 1], .3 * colours[m, 2, 2]
+    if y > .63 + .37 * _hash(book, int(shelf), seed + 2):
+        return 0., 1., .3, _NO_HUE
     own = _hash(book, int(shelf), seed)
-    if own < .4:
-        red, green, blue = _vivid(2.5 * own, .55)
-    else:
-        red, green, blue = _mix(colours, m, (own - .4) / .6, 0., .5 + _hash(book, 5, seed))
     if abs(y - .3 - .3 * own) < .05:
-        red, green, blue = .5 * red + .35, .5 * green + .35, .5 * blue + .3
-    return red, green, blue
+        return 1., 0., 1.2, _NO_HUE
+    if own < .4:
+        return 0., 0., .55, 2.5 * own
+    return (own - .4) / .6, 0., .5 + _hash(book, 5, seed), _NO_HUE
 
 
 @_jit
-def _text(colours, m, u, v, width, aspect, seed):
+def _text(u, v, width, aspect, seed):
     """Lines of words, as on a page, a label or a screen: a line is one high."""
     line = np.floor(v)
     y = v - line
@@ -238,11 +219,11 @@ def _text(colours, m, u, v, width, aspect, seed):
     if word and .25 < y < .7 and _hash(int(line), 7, seed) < .85:
         ink = .9 if glyph < .7 or y < .5 else .3
     fade = min(max(2. - 3. * width, 0.), 1.)
-    return _mix(colours, m, .3 + fade * (ink - .3), 0., 1.)
+    return .3 + fade * (ink - .3), 0., 1., _NO_HUE
 
 
 @_jit
-def _stones(colours, m, u, v, width, seed):
+def _stones(u, v, width, seed):
     """Irregular stones with joints: the nearest of the points scattered one a cell (Worley's cells)."""
     ix, iy = int(np.floor(u)), int(np.floor(v))
     first, second, own = 9., 9., 0.
@@ -257,56 +238,59 @@ def _stones(colours, m, u, v, width, seed):
                 second = d
     gap = np.sqrt(second) - np.sqrt(first)
     joint = _step(.1 - gap, width + .03) * min(max(2. - 2. * width, 0.), 1.)
-    return _mix(colours, m, own, joint, .75 + .5 * own)
+    return own, joint, .75 + .5 * own, _NO_HUE
 
 
 @_jit
-def _albedo(pattern, colours, m, numbers, lattice, qx, qy, qz, u, v, s, t, width):
-    """Give the linear colour of a material at a place."""
-    scale, aspect, seed = numbers[m, SCALE], numbers[m, ASPECT], int(numbers[m, SEED])
+def _texture(pattern, scale, aspect, seed, qx, qy, qz, u, v, s, t, width):
+    """Give what a material shows at a place: (a, b, tone, hue).
+
+    That is the first of its colours mixed with a of the second, and that with b of the third, times the tone; or, where
+    hue is not negative, a colour of the rainbow.
+    """
     qx, qy, qz, u, v, width = qx / scale, qy / scale, qz / scale, u / scale, v / scale, width / scale
     shift = 3.7 * (seed % 97)
     if pattern == PLAIN:
-        return _mix(colours, m, 0., 0., 1.)
+        return 0., 0., 1., _NO_HUE
     if pattern == NOISE:
-        a = _octaves(lattice, qx + shift, qy, qz, width, 4)
-        return _mix(colours, m, a, max(2.5 * a - 1.6, 0.), 1.)
+        a = _octaves(qx + shift, qy, qz, width, 4)
+        return a, max(2.5 * a - 1.6, 0.), 1., _NO_HUE
     if pattern == CHECKER:
         a, b = _wave(.5 * u, .5 * width), _wave(.5 * v / aspect, .5 * width / aspect)
-        return _mix(colours, m, a + b - 2. * a * b, 0., 1.)
+        return a + b - 2. * a * b, 0., 1., _NO_HUE
     if pattern == STRIPES:
         thin = _wave(2. * u + aspect * v, 2. * width)
-        return _mix(colours, m, _wave(.5 * u + .25 * aspect * v, .5 * width), .35 * thin, 1.)
+        return _wave(.5 * u + .25 * aspect * v, .5 * width), .35 * thin, 1., _NO_HUE
     if pattern == BRICKS or pattern == PLANKS or pattern == TILES or pattern == FACADE:
-        return _cells(pattern, colours, m, u, v, width, aspect, seed, lattice, qx, qy, qz)
+        return _cells(pattern, u, v, width, aspect, seed, qx, qy, qz)
     if pattern == POSTER:
-        return _poster(colours, m, s, t, width, seed)
+        return _poster(s, t, width, seed)
     if pattern == BOOKS:
-        return _books(colours, m, u, v, width, aspect, seed)
+        return _books(u, v, aspect, seed)
     if pattern == WOOD:
-        ring = _octaves(lattice, qx + shift, 6. * qy, 6. * qz, 6. * width, 3)
-        return _mix(colours, m, .5 + .5 * np.sin(22. * ring), .3 * ring, .8 + .4 * ring)
+        ring = _octaves(qx + shift, 6. * qy, 6. * qz, 6. * width, 3)
+        return .5 + .5 * np.sin(22. * ring), .3 * ring, .8 + .4 * ring, _NO_HUE
     if pattern == MARBLE:
-        vein = _octaves(lattice, qx + shift, qy, qz, width, 4)
+        vein = _octaves(qx + shift, qy, qz, width, 4)
         line = 1. - min(abs(vein - .5) * 9., 1.)
-        return _mix(colours, m, line * line, .5 * vein, 1.)
+        return line * line, .5 * vein, 1., _NO_HUE
     if pattern == DOTS:
         x, y = u - np.floor(u) - .5, v - np.floor(v) - .5
         dot = _step(.32 - np.sqrt(x * x + y * y), width)
         fade = min(max(2. - 2. * width, 0.), 1.)
         own = _hash(int(np.floor(u)), int(np.floor(v)), seed) < .35
-        return _mix(colours, m, .32 + fade * (dot - .32), dot * fade * (1. if own else 0.), 1.)
+        return .32 + fade * (dot - .32), dot * fade * (1. if own else 0.), 1., _NO_HUE
     if pattern == CLOUDS:
         # q is a direction times the dome's size: height drives the gradient, noise the clouds.
         up = min(max(qz * scale, 0.), 1.)
-        cloud = _octaves(lattice, qx + shift, qy, 2.5 * qz, 0., 4)
-        return _mix(colours, m, np.sqrt(up), min(max(3.5 * cloud - 1.75, 0.), 1.), 1.)
+        cloud = _octaves(qx + shift, qy, 2.5 * qz, 0., 4)
+        return np.sqrt(up), min(max(3.5 * cloud - 1.75, 0.), 1.), 1., _NO_HUE
     if pattern == STONES:
-        return _stones(colours, m, u, v, width, seed)
+        return _stones(u, v, width, seed)
     if pattern == TEXT:
-        return _text(colours, m, u, v, width, aspect, seed)
+        return _text(u, v, width, aspect, seed)
     a, b = _wave(u, width), _wave(v, width)
-    return _mix(colours, m, a if (int(np.floor(2. * v)) & 1) else 1. - a, .25 * b, 1.)
+    return a if (int(np.floor(2. * v)) & 1) else 1. - a, .25 * b, 1., _NO_HUE
 
 
 @_jit
@@ -330,50 +314,53 @@ def _place(shape, face, hx, hy, hz, ux, uy, uz):
 
 
 @_jit
-def shade(first, last, pixel, shape, to_unit, half_size, material, pattern, colours, numbers, lattice, table,
-          background, t_hit, object_hit, face_hit, place, lit, gloss, image):
+def _grain(strength, x, y, z, width):
+    """Give the tone of fine dirt and of broad unevenness, which no real surface is without."""
+    if strength <= 0.:
+        return 1.
+    fine = 1. + strength * (2. * _octaves(23. * x + 3., 23. * y, 23. * z, 23. * width, 1) - 1.)
+    return fine * (1. + strength * (2. * _noise(1.7 * x, 1.7 * y + 5., 1.7 * z) - 1.))
+
+
+@_jit
+def shade(first, last, pixel, shape, to_unit, half_size, material, pattern, colours, numbers, table, background,
+          t_hit, object_hit, face_hit, place, lit, gloss, image):
     """Write image uint8 [H, W, 3], rows first <= y < last, from what the geometry pass left for them.
 
     `pixel` is the width of a ray's share of the image at depth 1.
     """
-    rays, top = object_hit.shape[2], _SRGB_STEPS - 1
+    rays, top, linear = object_hit.shape[2], _SRGB_STEPS - 1, np.empty(3)
     scale = _SRGB_STEPS / (_SRGB_RANGE * rays)
     for row in range(first, last):
         for column in range(image.shape[1]):
-            red = green = blue = 0.
+            linear[:] = 0.
             for ray in range(rays):
                 j, face = object_hit[row - first, column, ray], face_hit[row - first, column, ray]
                 if j < 0:
-                    red, green, blue = red + background[0], green + background[1], blue + background[2]
+                    for c in range(3):
+                        linear[c] += background[c]
                     continue
-                x, y, z = place[row - first, column, ray, 0], place[row - first, column, ray, 1], \
-                    place[row - first, column, ray, 2]
+                m, hx, hy, hz = material[j, face], half_size[j, 0], half_size[j, 1], half_size[j, 2]
+                x = place[row - first, column, ray, 0]
+                y = place[row - first, column, ray, 1]
+                z = place[row - first, column, ray, 2]
                 ux = to_unit[j, 0, 0] * x + to_unit[j, 0, 1] * y + to_unit[j, 0, 2] * z + to_unit[j, 0, 3]
                 uy = to_unit[j, 1, 0] * x + to_unit[j, 1, 1] * y + to_unit[j, 1, 2] * z + to_unit[j, 1, 3]
                 uz = to_unit[j, 2, 0] * x + to_unit[j, 2, 1] * y + to_unit[j, 2, 2] * z + to_unit[j, 2, 3]
-                m = material[j, face]
-                r, g, b = _surface(shape[j], face, half_size[j, 0], half_size[j, 1], half_size[j, 2], ux, uy, uz,
-                                   pixel * t_hit[row - first, column, ray], pattern[m], colours, m, numbers, lattice)
-                glow, shine = numbers[m, EMISSION], numbers[m, SPECULAR]
-                if shine > 0.:
-                    shine *= gloss[row - first, column, ray]
-                red += r * (lit[row - first, column, ray, 0] * (1. - glow) + glow) + shine
-                green += g * (lit[row - first, column, ray, 1] * (1. - glow) + glow) + shine
-                blue += b * (lit[row - first, column, ray, 2] * (1. - glow) + glow) + shine
-            image[row, column, 0] = table[min(int(red * scale), top)]
-            image[row, column, 1] = table[min(int(green * scale), top)]
-            image[row, column, 2] = table[min(int(blue * scale), top)]
-
-
-@_jit
-def _surface(shape, face, hx, hy, hz, ux, uy, uz, width, pattern, colours, m, numbers, lattice):
-    """Give the linear colour of a place on a surface: its texture, and the material's grain on top."""
-    u, v, s, t = _place(shape, face, hx, hy, hz, ux, uy, uz)
-    x, y, z = (ux, uy, uz) if shape == DOME else (ux * hx, uy * hy, uz * hz)
-    r, g, b = _albedo(pattern, colours, m, numbers, lattice, x, y, z, u, v, s, t, width)
-    grain = numbers[m, GRAIN]
-    if grain > 0.:
-        fine = 1. + grain * (2. * _octaves(lattice, 23. * x + 3., 23. * y, 23. * z, 23. * width, 1) - 1.)
-        fine *= 1. + grain * (2. * _noise(lattice, 1.7 * x, 1.7 * y + 5., 1.7 * z) - 1.)
-        r, g, b = r * fine, g * fine, b * fine
-    return r, g, b
+                u, v, s, t = _place(shape[j], face, hx, hy, hz, ux, uy, uz)
+                if shape[j] != DOME:
+                    ux, uy, uz = ux * hx, uy * hy, uz * hz
+                width = pixel * t_hit[row - first, column, ray]
+                a, b, tone, hue = _texture(pattern[m], numbers[m, SCALE], numbers[m, ASPECT], int(numbers[m, SEED]),
+                                           ux, uy, uz, u, v, s, t, width)
+                tone *= _grain(numbers[m, GRAIN], ux, uy, uz, width)
+                glow, shine = numbers[m, EMISSION], numbers[m, SPECULAR] * gloss[row - first, column, ray]
+                for c in range(3):
+                    own = colours[m, 0, c] + a * (colours[m, 1, c] - colours[m, 0, c])
+                    own += b * (colours[m, 2, c] - own)
+                    if hue >= 0.:
+                        own = _rainbow(hue - c / 3.)
+                    light = lit[row - first, column, ray, c]
+                    linear[c] += tone * own * (light + glow * (1. - light)) + shine
+            for c in range(3):
+                image[row, column, c] = table[min(max(int(linear[c] * scale), 0), top)]
