@@ -12,10 +12,8 @@ from inspatio_ros.scenes.scene import Colour, Material, Motion, Scene, SceneBuil
 from inspatio_ros.scenes.shapes import Shape
 from inspatio_ros.scenes.textures import Pattern
 
-#: Seeds from here on are for training.
-TRAIN_SEEDS_START = 1_000_000
-#: Seeds that are never trained on: what figures are measured with.
-HELD_OUT_SEEDS = range(0, 1000)
+#: Seeds from here on are never trained on: figures are measured with them.
+HELD_OUT_FROM = 1_000_000
 
 #: What covers large surfaces, and how large its features are (metres).
 _WALLS = {Pattern.BRICKS: (.15, .4), Pattern.STRIPES: (.1, .6), Pattern.NOISE: (.2, 1.5), Pattern.TILES: (.2, .8),
