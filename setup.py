@@ -34,7 +34,7 @@ setup(
     license=MANIFEST.findtext('license'),
     license_files=['LICENSE'],
     packages=find_packages(include=[NAME, f'{NAME}.*']),
-    package_data={NAME: ['weights/**/*']},
+    package_data={NAME: ['weights/**/*', 'ros/*.xml']},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
         (f'share/{NAME}', ['package.xml']),
