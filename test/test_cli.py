@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from inspatio_ros import cli
 from inspatio_ros.commands import doctor, options
 from inspatio_ros.errors import ConfigurationError, RecordingError

@@ -43,10 +43,11 @@ def publish_frames(domain: int, frames: int) -> None:
 
 def test_the_recorder_writes_what_came_over_the_wire(tmp_path, monkeypatch) -> None:
     import yaml
-    from inspatio_ros.demo.processes import Child, free_domain, private_ros_env
-    from inspatio_ros.demo.recording import Recording
     from rosbags.rosbag2 import Reader
     from rosbags.typesys import Stores, get_typestore
+
+    from inspatio_ros.demo.processes import Child, free_domain, private_ros_env
+    from inspatio_ros.demo.recording import Recording
     domain = free_domain()
     env = private_ros_env(tmp_path, domain)
     monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.evaluation import metrics
 from inspatio_ros.evaluation.pictures import Row, contact_sheet, write_png

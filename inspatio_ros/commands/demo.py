@@ -30,13 +30,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo; 0 if all it promises holds."""
-    from inspatio_ros.demo.run import DemoOptions, run_demo
+    from inspatio_ros.demo.run import DemoError, DemoOptions, run_demo
     asked = DemoOptions(args.reference, args.generator, args.size, args.duration, args.weights, args.seed, args.device,
                         args.domain)
     with options.output_folder(args.output, OUTPUTS, force=True) as folder:
         summary = run_demo(asked, folder, lambda line: print(line, flush=True))
     print(describe(summary, args.output))
-    return 0 if summary['passed'] else 1
+    if not summary['passed']:
+        raise DemoError('; '.join(summary['problems']))
+    return 0
 
 
 def describe(summary: dict[str, Any], output: str) -> str:
@@ -47,5 +49,4 @@ def describe(summary: dict[str, Any], output: str) -> str:
     if psnr['generated'] is not None:
         lines.append(f'PSNR against the truth: generated {psnr["generated"]} dB, filled render {psnr["filled_render"]} '
                      f'dB, black render {psnr["black_render"]} dB')
-    lines += [f'FAILED: {problem}' for problem in summary['problems']]
     return '\n'.join([*lines, f'written: {output}'])

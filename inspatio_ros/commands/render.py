@@ -78,7 +78,7 @@ def scene_times(reference: Reference, trajectory: Trajectory) -> np.ndarray:
 def render(simulator: WorldSimulator, trajectory: Trajectory, times: np.ndarray, folder: Path) -> dict:
     """Render every pose of a trajectory into a folder and give the report."""
     from inspatio_ros.evaluation.video import VideoWriter
-    from inspatio_ros.spatial.trajectory import write_tum
+    from inspatio_ros.tum import write_tum
     for name in ('image', 'mask', 'depth'):
         (folder / name).mkdir()
     start, seen, stages = time.perf_counter(), 0., {}

@@ -58,8 +58,13 @@ class Child:
     def check(self) -> None:
         """Raise ChildError, with its last words, if the process has ended."""
         if not self.alive:
-            code = self._process.returncode
-            raise ChildError(f'the {self.name} ended early with exit code {code}; its last words:\n{self.last(12)}')
+            raise ChildError(f'the {self.name} ended early with exit code {self._process.returncode}: '
+                             f'{self.last_words()}')
+
+    def last_words(self) -> str:
+        """Give the last error that the process logged, or else its last lines."""
+        errors = [line.partition(']: ')[2] for line in self._lines() if line.startswith(('[ERROR]', '[FATAL]'))]
+        return errors[-1] if errors else '\n' + self.last(12)
 
     def wait_for(self, word: str, timeout: float, others: Sequence[Child] = ()) -> None:
         """Wait until the process prints a line that starts with `word`; `others` must stay alive meanwhile."""
@@ -70,7 +75,7 @@ class Child:
             if time.monotonic() > end:
                 silent = others[0] if others else self
                 raise ChildError(f'the {self.name} did not say {word!r} within {timeout:.0f} s; '
-                                 f'the last words of the {silent.name}:\n{silent.last(12)}')
+                                 f'the last words of the {silent.name}: {silent.last_words()}')
             time.sleep(0.1)
 
     def stop(self, timeout: float = 20.) -> int:
@@ -89,7 +94,7 @@ class Child:
         """End the process in good order; raise ChildError if it does not end so."""
         code = self.stop()
         if code != 0:
-            raise ChildError(f'the {self.name} ended with exit code {code}; its last words:\n{self.last(12)}')
+            raise ChildError(f'the {self.name} ended with exit code {code}: {self.last_words()}')
 
     def _lines(self) -> list[str]:
         return self._log.read_text(errors='replace').splitlines()

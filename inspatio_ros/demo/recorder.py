@@ -71,6 +71,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--bag', type=Path, required=True, help='folder to be made')
     args = parser.parse_args(argv)
+    from inspatio_ros.ros import transport
+    transport.prepare()
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.signals import SignalHandlerOptions

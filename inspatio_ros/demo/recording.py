@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,16 @@ class Recording:
             message = self._decode(data, connection.msgtype)
             return message.width, message.height
         raise RecordingError(f'{self._bag} holds no images')
+
+    def diagnostics(self) -> dict[str, list[float]]:
+        """Give the numbers that the node said of itself, by name, once a second while it ran."""
+        found: dict[str, list[float]] = {}
+        for connection, _, data in self._messages('/diagnostics'):
+            for status in self._decode(data, connection.msgtype).status:
+                for pair in status.values:
+                    with suppress(ValueError):
+                        found.setdefault(pair.key, []).append(float(pair.value))
+        return found
 
     def T_base_camera(self) -> np.ndarray:
         """Give the pose of the optical frame in base_link, [4, 4], from the static transforms."""

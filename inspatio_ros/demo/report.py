@@ -12,6 +12,7 @@ import numpy as np
 
 from inspatio_ros.demo.figures import Scores, problems, timing
 from inspatio_ros.demo.recording import RecordedFrame, Recording, Timeline
+from inspatio_ros.errors import RecordingError
 from inspatio_ros.evaluation.metrics import for_json, psnr
 from inspatio_ros.evaluation.pictures import Row, contact_sheet, write_png
 from inspatio_ros.evaluation.video import VideoWriter
@@ -20,6 +21,9 @@ from inspatio_ros.simulator import WorldSimulator, to_uint8
 
 if TYPE_CHECKING:
     from inspatio_ros.reference.base import Reference
+
+#: What the node says of itself on /diagnostics: its frame rate, and how old a frame's pose is when it is shown.
+RATE, AGE = 'frame rate wanted Hz', 'pose age ms'
 
 SHEET_ROWS = 6
 SHEET_COLUMNS = ('reference', 'condition', 'mask (white: seen)', 'generated', 'truth')
@@ -78,14 +82,17 @@ def fill_render(condition: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return to_uint8(fill(Condition(image, known, unknown_depth), 'smooth'))[0]
 
 
-def write_report(recording: Recording, folder: Path, reference: Reference, frame_rate: float,
-                 facts: dict[str, Any]) -> dict[str, Any]:
+def write_report(recording: Recording, folder: Path, reference: Reference, facts: dict[str, Any]) -> dict[str, Any]:
     """Write video.mp4, contact_sheet.png and summary.json of a recording, and give the summary.
 
-    `facts` is what the summary should say beyond what the bag tells.
+    `facts` is what the summary should say beyond what the bag tells. Raises RecordingError where it tells too little.
     """
-    timeline = recording.timeline()
+    timeline, said = recording.timeline(), recording.diagnostics()
+    if RATE not in said:
+        raise RecordingError(f'the node never said its {RATE!r} on /diagnostics; there is nothing to measure it by')
+    frame_rate = said[RATE][-1]
     figures = timing(timeline, frame_rate)
+    figures['pose_age_ms'] = for_json(np.median(said.get(AGE, np.nan)), 2)
     found = problems(figures)
     viewer = Viewer(recording, timeline, reference, frame_rate)
     viewer.watch(folder / 'video.mp4')

@@ -122,7 +122,7 @@ def _watch_until_done(driver: Child, node: Child, recorder: Child, timeout: floa
         elapsed = time.monotonic() - start
         if elapsed > timeout:
             driver.check()
-            raise DemoError(f'the driver was not done after {timeout:.0f} s; its last words:\n{driver.last(12)}')
+            raise DemoError(f'the driver was not done after {timeout:.0f} s; its last words: {driver.last_words()}')
         peak = max(peak, resident_bytes(node.pid))
         tell(f'  {elapsed:4.0f} s  {recorder.last()}')
         time.sleep(1.)
