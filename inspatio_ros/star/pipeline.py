@@ -103,13 +103,14 @@ class StarPipeline:
     @classmethod
     def random(cls, config: GeneratorConfig, seed: int = 0, device: torch.device | str = 'cpu',
                dtype: torch.dtype = torch.float32) -> StarPipeline:
-        """Make a pipeline of random weights, no layer of them zero: for tests, and because speed is the same."""
+        """Make a pipeline of random weights, lively ones, for tests and because speed does not depend on them."""
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(seed)
             transformer, autoencoder = DiffusionTransformer(config.transformer), TinyAutoencoder(config.autoencoder)
-            for parameter in (*transformer.parameters(), *autoencoder.parameters()):
-                if not parameter.any():
-                    nn.init.normal_(parameter, std=0.02)
+            for module in (*transformer.modules(), *autoencoder.modules()):
+                if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d):
+                    # Of the size of the input at every layer: a fresh network's head is zero, and would hide the rest.
+                    nn.init.normal_(module.weight, std=module.weight[0].numel()**-0.5)
             # Middle grey: pixels about zero would be clamped half the time.
             nn.init.constant_(autoencoder.decoder[-1].bias, 0.5)
             text = torch.randn(1, config.transformer.text_len, config.transformer.text_dim)
