@@ -1,0 +1,191 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The simulator: poses in, blocks out, the same every time, and never more than it should keep."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from inspatio_ros import generators
+from inspatio_ros.errors import ConfigurationError
+from inspatio_ros.evaluation.metrics import psnr
+from inspatio_ros.geometry import PinholeCamera, make_pose, se3_exp
+from inspatio_ros.reference import open_reference
+from inspatio_ros.reference.base import Reference, ReferenceFrame
+from inspatio_ros.simulator import WorldSimulator, to_uint8
+from inspatio_ros.star.pipeline import StarPipeline
+from inspatio_ros.star.presets import TINY_GUIDED
+
+SIZE = {'width': 96, 'height': 64}
+
+
+class Wall(Reference):
+    """A textured wall 2 m away, seen by a camera that moves sideways: everything about it is known."""
+
+    def __init__(self, frames: int = 6, is_static: bool = True) -> None:
+        """Draw the wall."""
+        self.name, self.is_static = 'wall', is_static
+        self.camera = PinholeCamera(80., 80., 47.5, 31.5, 96, 64)
+        self.times = np.arange(frames) / 12.
+        self.T_world_camera = np.stack([make_pose(translation=np.array([0.05 * i, 0., 0.])) for i in range(frames)])
+        self.up = np.array([0., -1., 0.])
+
+    def frame(self, index: int) -> ReferenceFrame:
+        """Look at the wall: stripes along x that are smooth enough to be resampled."""
+        x = (np.arange(96) - 47.5) / 80. * 2. + self.T_world_camera[index, 0, 3]
+        row = np.stack([127 + 100 * np.sin(3. * x), 127 + 100 * np.cos(2. * x), 127 + 60 * np.sin(5. * x)], axis=-1)
+        image = np.broadcast_to(row, (64, 96, 3)).round().astype(np.uint8)
+        return ReferenceFrame(index, self.times[index], image, np.full((64, 96), 2., np.float32),
+                              self.T_world_camera[index])
+
+
+@pytest.fixture()
+def star(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let 'nano' be a tiny instance of the real class."""
+    def load(name: str, weights: object, device: str, width: int | None, height: int | None) -> StarPipeline:
+        return StarPipeline.random(replace(TINY_GUIDED, name='nano', width=width, height=height))
+    monkeypatch.setattr(StarPipeline, 'load', load)
+
+
+def poses_of(count: int, start: int = 0) -> np.ndarray:
+    """Give a path along the wall that turns a little."""
+    return np.stack([se3_exp(np.array([0.01 * i, 0., 0.004 * i, 0., 0.005 * i, 0.]))
+                     for i in range(start, start + count)])
+
+
+def test_the_recorded_pose_gives_the_recorded_frame() -> None:
+    """At a pose of the recording, the picture is the recording's and nothing of it is made up."""
+    wall = Wall()
+    block = WorldSimulator(wall, **SIZE).step(wall.T_world_camera[2:3])
+    assert block.image.shape == (1, 64, 96, 3)
+    assert (block.mask == 255).all()
+    assert psnr(block.image[0], wall.frame(2).image) > 45.
+    np.testing.assert_allclose(block.z_depth, 2., atol=1e-3)
+
+
+def test_a_step_sideways_shows_what_lies_there_and_masks_what_nobody_saw() -> None:
+    """Half a metre to the left of everything recorded, the left edge is a hole and the rest moves as it must."""
+    wall = Wall(frames=2)
+    block = WorldSimulator(wall, fill='black', **SIZE).step(make_pose(translation=np.array([-0.5, 0., 0.]))[None])
+    shift = round(80 * 0.5 / 2)
+    assert (block.mask[0, :, :shift - 2] == 0).all() and (block.mask[0, :, shift + 2:] == 255).all()
+    assert (block.image[0][block.mask[0] == 0] == 0).all()
+    assert np.isnan(block.z_depth[0][block.mask[0] == 0]).all()
+    np.testing.assert_allclose(block.image[0, 10, shift + 2:].astype(float), wall.frame(0).image[10, 2:-shift], atol=3)
+
+
+@pytest.mark.parametrize('generator', ['render', 'nano'])
+@pytest.mark.parametrize('is_static', [True, False])
+def test_the_same_seed_gives_the_same_frames(star: None, generator: str, is_static: bool) -> None:
+    """Two runs agree to the bit, before and after a reset; only STAR knows another seed."""
+    first, second = (WorldSimulator(Wall(is_static=is_static), generator, seed=3, **SIZE) for _ in range(2))
+
+    def run(simulator: WorldSimulator) -> np.ndarray:
+        images, start = [], 0
+        for _ in range(3):
+            count = simulator.frames_in_next_block()
+            images.append(simulator.step(poses_of(count, start)).image)
+            start += count
+        return np.concatenate(images)
+
+    once = run(first)
+    np.testing.assert_array_equal(once, run(second))
+    first.reset()
+    np.testing.assert_array_equal(once, run(first))
+    first.reset(seed=4)
+    assert (once != run(first)).any() == (generator == 'nano')
+
+
+def test_blocks_of_star_have_9_frames_then_12_and_go_on_in_time(star: None) -> None:
+    """Frames of a block, its index and its times."""
+    simulator = WorldSimulator(Wall(), 'nano', **SIZE)
+    blocks = [simulator.step(poses_of(simulator.frames_in_next_block())) for _ in range(3)]
+    assert [len(block) for block in blocks] == [9, 12, 12]
+    assert [block.index for block in blocks] == [0, 1, 2]
+    times = np.concatenate([block.times for block in blocks])
+    np.testing.assert_allclose(np.diff(times), 1. / simulator.frame_rate)
+    assert {'render', 'encode', 'generate', 'decode', 'to_host', 'all'} <= set(blocks[0].timings)
+
+
+def test_scene_time_runs_to_and_fro() -> None:
+    """Beyond its end a recording is played backwards, and so on."""
+    simulator = WorldSimulator(Wall(frames=7), **SIZE)
+    np.testing.assert_allclose(simulator.scene_time(np.array([0., .25, .5, .6, .75, 1., 1.1])),
+                               [0., .25, .5, .4, .25, 0., .1], atol=1e-12)
+
+
+def test_warming_up_leaves_no_trace(star: None) -> None:
+    """A warm simulator gives what a cold one gives."""
+    cold, warm = WorldSimulator(Wall(), 'nano', **SIZE), WorldSimulator(Wall(), 'nano', **SIZE)
+    assert warm.warm_up() > 0.
+    np.testing.assert_array_equal(cold.step(poses_of(9)).image, warm.step(poses_of(9)).image)
+
+
+@pytest.mark.parametrize(('options', 'words'), [
+    ({'generator': 'magic'}, 'render, nano, 1.3b'), ({'fill': 'magic'}, 'smooth, nearest, black'),
+    ({'width': 100}, 'multiple of 16'), ({'height': -16}, 'multiple of 16'), ({'device': 'cuda:0'}, 'no GPU')])
+def test_bad_options_are_refused_with_what_would_work(options: dict[str, object], words: str) -> None:
+    """One sentence each."""
+    import torch
+    if 'device' in options and torch.cuda.is_available():
+        pytest.skip('this machine has the device')
+    with pytest.raises(ConfigurationError, match=words):
+        WorldSimulator(Wall(), **options)
+
+
+@pytest.mark.parametrize('poses', [np.eye(4), np.zeros((0, 4, 4)), np.full((4, 4, 4), np.nan),
+                                   np.stack([np.diag((2., 2., 2., 1.))] * 4)])
+def test_bad_poses_are_refused(poses: np.ndarray) -> None:
+    """Shape, count, finiteness and rigidity."""
+    with pytest.raises(ConfigurationError):
+        WorldSimulator(Wall(), **SIZE).step(poses)
+
+
+def test_star_refuses_a_block_of_another_length(star: None) -> None:
+    """A block is what the network was trained on."""
+    with pytest.raises(ConfigurationError, match='takes 9 poses, got 4'):
+        WorldSimulator(Wall(), 'nano', **SIZE).step(poses_of(4))
+
+
+def test_default_size_lies_within_a_camera_s_and_keeps_the_shape() -> None:
+    """A small recording keeps its size, a large one is shrunk."""
+    small = generators.RenderGenerator(PinholeCamera(500., 500., 269.5, 179.5, 540, 360))
+    large = generators.RenderGenerator(PinholeCamera(1000., 1000., 959.5, 539.5, 1920, 1080))
+    assert (small.width, small.height) == (544, 352)
+    assert (large.width, large.height) == (832, 464)
+
+
+def test_to_uint8_rounds_and_clamps() -> None:
+    """-1 is 0, 1 is 255, and what lies beyond stays at the ends."""
+    import torch
+    values = torch.tensor([-2., -1., 0., 1., 2.]).view(1, 1, 1, 5).expand(1, 3, 1, 5)
+    assert to_uint8(values)[0, 0, :, 0].tolist() == [0, 0, 128, 255, 255]
+
+
+def test_memory_does_not_grow_with_the_run(star: None) -> None:
+    """The tensors alive after 40 blocks are those alive after 10."""
+    import torch
+    simulator = WorldSimulator(Wall(), 'nano', **SIZE)
+
+    def run(blocks: int) -> int:
+        for _ in range(blocks):
+            simulator.step(poses_of(simulator.frames_in_next_block()))
+        gc.collect()
+        return sum(x.numel() * x.element_size() for x in gc.get_objects() if issubclass(type(x), torch.Tensor))
+
+    assert run(10) == run(30)
+
+
+def test_the_sample_opens_and_shows_itself() -> None:
+    """The built-in recording at its own start."""
+    sample = open_reference('sample')
+    simulator = WorldSimulator(sample, width=208, height=112, max_views=1)
+    block = simulator.step(sample.T_world_camera[:1], sample.times[:1])
+    image, _ = sample.truth(simulator.camera, sample.T_world_camera[0], sample.times[0])
+    known = block.mask[0] > 0
+    assert known.mean() > 0.95
+    assert psnr(block.image[0], image, known) > 24.
