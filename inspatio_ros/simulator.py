@@ -129,6 +129,7 @@ class WorldSimulator:
             ConfigurationError: the poses have another shape, are not rigid, or are not finite.
 
         """
+        from inspatio_ros.spatial.pixels import mask_to_uint8, to_uint8
         poses = self._checked_poses(T_world_camera)
         if times is None:
             times = self._next_time + np.arange(len(poses)) / self.frame_rate
@@ -143,7 +144,7 @@ class WorldSimulator:
         timings.update(stages)
         start_copy = time.perf_counter()
         block = Block(self._blocks, poses, times, to_uint8(images), to_uint8(condition.image),
-                      _mask_to_uint8(condition.mask), condition.z_depth.cpu().numpy(), self.camera, timings)
+                      mask_to_uint8(condition.mask), condition.z_depth.cpu().numpy(), self.camera, timings)
         timings['to_host'] = time.perf_counter() - start_copy
         timings['all'] = time.perf_counter() - start
         self._blocks += 1
@@ -185,15 +186,3 @@ def resolve_device(device: str) -> str:
     if device.startswith('cuda') and not torch.cuda.is_available():
         raise ConfigurationError(f"device {device!r} was asked for, but torch sees no GPU; choose 'auto' or 'cpu'")
     return device
-
-
-def to_uint8(image: Tensor) -> np.ndarray:
-    """Turn images float [F, 3, H, W] in [-1, 1] into uint8 RGB [F, H, W, 3] on the host."""
-    import torch
-    scaled = (image.permute(0, 2, 3, 1) + 1.).mul_(127.5).round_().clamp_(0., 255.)
-    return scaled.to(torch.uint8).contiguous().cpu().numpy()
-
-
-def _mask_to_uint8(mask: Tensor) -> np.ndarray:
-    import torch
-    return (mask[:, 0] > 0.5).to(torch.uint8).mul_(255).cpu().numpy()

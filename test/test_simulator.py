@@ -16,7 +16,8 @@ from inspatio_ros.evaluation.metrics import psnr
 from inspatio_ros.geometry import PinholeCamera, make_pose, se3_exp
 from inspatio_ros.reference import open_reference
 from inspatio_ros.reference.base import Reference, ReferenceFrame
-from inspatio_ros.simulator import WorldSimulator, to_uint8
+from inspatio_ros.simulator import WorldSimulator
+from inspatio_ros.spatial.pixels import to_uint8
 from inspatio_ros.star.pipeline import StarPipeline
 from inspatio_ros.star.presets import TINY_GUIDED
 
