@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-#: Seconds that the drive is made for; at another duration it is as fast, but shorter or longer on each leg.
+#: Seconds that the drive is made for; a shorter one has shorter legs, a longer one goes back and forth.
 PERIOD = 15.
 
 #: The drive, as keys that are joined by straight lines: share of the duration, m/s ahead, m/s to the left, rad/s to
@@ -27,7 +27,19 @@ _KEYS = np.array([
 
 
 def scripted_twist(time: float, duration: float) -> tuple[float, float, float]:
-    """Give the command at a time of a drive of `duration` seconds: m/s ahead, m/s left, rad/s left (body axes)."""
-    share = np.clip(time / duration, 0., 1.)
+    """Give the command at a time of a drive of `duration` seconds: m/s ahead, m/s left, rad/s left (body axes).
+
+    The same commands backwards, negated, lead back on the same path: so a long drive stays where a short one went.
+    """
+    if duration <= PERIOD:
+        return _command(time / duration)
+    phase = time / PERIOD % 2.
+    if phase <= 1.:
+        return _command(phase)
+    ahead, left, turn = _command(2. - phase)
+    return -ahead, -left, -turn
+
+
+def _command(share: float) -> tuple[float, float, float]:
     ahead, left, turn = (float(np.interp(share, _KEYS[:, 0], _KEYS[:, i])) for i in (1, 2, 3))
     return ahead, left, turn

@@ -51,6 +51,10 @@ class Child:
         """Say whether the process has printed a line that starts with `word`."""
         return any(line.startswith(word) for line in self._lines())
 
+    def last_of(self, word: str) -> str:
+        """Give the last line that starts with `word`, empty if there is none."""
+        return next((line for line in reversed(self._lines()) if line.startswith(word)), '')
+
     def last(self, count: int = 1) -> str:
         """Give the last lines that the process printed."""
         return '\n'.join(self._lines()[-count:])

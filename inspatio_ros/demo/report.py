@@ -17,7 +17,8 @@ from inspatio_ros.evaluation.metrics import for_json, psnr
 from inspatio_ros.evaluation.pictures import Row, contact_sheet, write_png
 from inspatio_ros.evaluation.video import VideoWriter
 from inspatio_ros.geometry import invert
-from inspatio_ros.simulator import WorldSimulator, to_uint8
+from inspatio_ros.simulator import WorldSimulator
+from inspatio_ros.spatial.pixels import to_uint8
 
 if TYPE_CHECKING:
     from inspatio_ros.reference.base import Reference
@@ -96,7 +97,7 @@ def write_report(recording: Recording, folder: Path, reference: Reference, facts
     found = problems(figures)
     viewer = Viewer(recording, timeline, reference, frame_rate)
     viewer.watch(folder / 'video.mp4')
-    write_png(folder / 'contact_sheet.png', contact_sheet(SHEET_COLUMNS, viewer.rows))
+    write_png(folder / 'contact_sheet.png', viewer.contact_sheet())
     summary = {'passed': not found, 'problems': found, **facts, **figures, 'seen': for_json(np.mean(viewer.seen)),
                'psnr_db': viewer.scores.report()}
     (folder / 'summary.json').write_text(json.dumps(summary, indent=2) + '\n')
@@ -123,6 +124,12 @@ class Viewer:
                 if frame.stamp in wanted:
                     video.write(frame.image)
                     self._judge(frame, frame.stamp in shown)
+
+    def contact_sheet(self) -> np.ndarray:
+        """Lay out the frames picked, uint8 [H, W, 3]; without the truth where nobody knows it."""
+        known = any(row.images[-1] is not None for row in self.rows)
+        columns = len(SHEET_COLUMNS) if known else len(SHEET_COLUMNS) - 1
+        return contact_sheet(SHEET_COLUMNS[:columns], [Row(row.label, row.images[:columns]) for row in self.rows])
 
     def _judge(self, frame: RecordedFrame, show: bool) -> None:
         time = self._eye.time(self._timeline.index(frame.stamp), self._frame_rate)

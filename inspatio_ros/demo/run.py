@@ -25,7 +25,7 @@ NODE = 'inspatio'
 #: Seconds that the node may take from its start to its first frame: weights are read and kernels compiled meanwhile.
 START_TIMEOUT = 240.
 #: Seconds that the processes may take beyond what they are asked to.
-PATIENCE = 30.
+PATIENCE = 60.
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,30 @@ def run_demo(options: DemoOptions, folder: Path, tell: Callable[[str], None]) ->
 
 def _drive_and_record(options: DemoOptions, folder: Path, scratch: Path,
                       tell: Callable[[str], None]) -> dict[str, Any]:
+    peak = 0
+
+    def watch(elapsed: float, node: Child, recorder: Child) -> None:
+        nonlocal peak
+        peak = max(peak, resident_bytes(node.pid))
+        tell(f'  {elapsed:4.0f} s  {recorder.last_of("frames")}')
+
+    start_seconds = drive_node(options, folder / 'bag', scratch, tell, watch)
+    return {'reference': options.reference, 'generator': options.generator, 'start_s': round(start_seconds, 2),
+            'node_memory_mib': round(peak / MIB, 1)}
+
+
+def drive_node(options: DemoOptions, bag: Path | None, scratch: Path, tell: Callable[[str], None],
+               watch: Callable[[float, Child, Child], None]) -> float:
+    """Run the three processes until the drive is over; give the seconds that the node took to become active.
+
+    `bag`: folder to record to; None: what arrives is counted and dropped. `scratch`: folder for logs. `watch` is called
+    every second of the drive with the seconds driven, the node and the recorder.
+    """
     env = private_ros_env(scratch, options.domain)
     tell(f'starting the node: {options.generator} on {options.reference} (ROS_DOMAIN_ID={env["ROS_DOMAIN_ID"]})')
     begun = time.monotonic()
     with _children() as start:
-        recorder = start('recorder', 'inspatio_ros.demo.recorder', ['--bag', str(folder / 'bag')], scratch, env)
+        recorder = start('recorder', 'inspatio_ros.demo.recorder', ['--bag', str(bag)] if bag else [], scratch, env)
         recorder.wait_for('ready', PATIENCE)
         node = start('node', 'inspatio_ros.ros.main', _ros_arguments(options, scratch), scratch, env)
         driver = start('driver', 'inspatio_ros.demo.driver',
@@ -98,11 +117,11 @@ def _drive_and_record(options: DemoOptions, folder: Path, scratch: Path,
         driver.wait_for('driving', START_TIMEOUT, others=(node, recorder))
         start_seconds = time.monotonic() - begun
         tell(f'node active after {start_seconds:.1f} s; driving for {options.duration:g} s')
-        peak = _watch_until_done(driver, node, recorder, options.duration + PATIENCE, tell)
+        _watch_until_done(driver, node, recorder, options.duration + PATIENCE, watch)
+        _await_stragglers(recorder, node)
         for child in (driver, recorder, node):
             child.check_end()
-    return {'reference': options.reference, 'generator': options.generator, 'start_s': round(start_seconds, 2),
-            'node_memory_mib': round(peak / MIB, 1)}
+    return start_seconds
 
 
 def _ros_arguments(options: DemoOptions, scratch: Path) -> list[str]:
@@ -113,20 +132,26 @@ def _ros_arguments(options: DemoOptions, scratch: Path) -> list[str]:
 
 
 def _watch_until_done(driver: Child, node: Child, recorder: Child, timeout: float,
-                      tell: Callable[[str], None]) -> int:
-    """Wait until the driver is done, telling how far it is every second; give the node's peak memory in bytes."""
-    start, peak = time.monotonic(), 0
+                      watch: Callable[[float, Child, Child], None]) -> None:
+    start = time.monotonic()
     while not driver.said('done'):
         for child in (node, recorder):
             child.check()
         elapsed = time.monotonic() - start
         if elapsed > timeout:
             driver.check()
-            raise DemoError(f'the driver was not done after {timeout:.0f} s; its last words: {driver.last_words()}')
-        peak = max(peak, resident_bytes(node.pid))
-        tell(f'  {elapsed:4.0f} s  {recorder.last()}')
+            raise DemoError(f'the driver was not done after {timeout:.0f} s: {driver.last_words()}')
+        watch(elapsed, node, recorder)
         time.sleep(1.)
-    return peak
+
+
+def _await_stragglers(recorder: Child, node: Child) -> None:
+    """Give the topics that say something only once in a while the time to: the map takes long to fuse."""
+    end = time.monotonic() + PATIENCE
+    while not recorder.said('complete') and time.monotonic() < end:
+        for child in (node, recorder):
+            child.check()
+        time.sleep(0.2)
 
 
 @contextmanager

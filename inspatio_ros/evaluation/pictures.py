@@ -53,17 +53,18 @@ def contact_sheet(columns: Sequence[str], rows: Sequence[Row], cell_width: int =
 
     Args:
         columns: a title for each column.
-        rows: images uint8 RGB [H, W, 3] or grey [H, W], of any size; all are shown at the shape of the first.
+        rows: images uint8 RGB [H, W, 3] or grey [H, W], of any size; all get the shape of the first row's last one,
+            cut about their middle where theirs is another.
         cell_width: width of every image on the sheet, pixels.
 
     Returns:
         The sheet, uint8 RGB [H, W, 3].
 
     """
-    first = next((image for row in rows for image in row.images if image is not None), None)
-    if first is None:
+    shown = [image for row in rows[:1] for image in row.images if image is not None]
+    if not shown:
         raise ConfigurationError('a contact sheet needs at least one image')
-    cell_height = round(first.shape[0] * cell_width / first.shape[1])
+    cell_height = round(shown[-1].shape[0] * cell_width / shown[-1].shape[1])
     lines = [np.concatenate([_text(title, cell_width) for title in columns], axis=1)]
     for row in rows:
         cells = [_cell(image, cell_width, cell_height) for image in row.images]
@@ -76,11 +77,19 @@ def _cell(image: np.ndarray | None, width: int, height: int) -> np.ndarray:
     if image is None:
         shown = np.full((height, width, 3), _FAINT, np.uint8)
     else:
-        shown = np.repeat(image[..., None], 3, axis=-1) if image.ndim == 2 else image
+        shown = _cut(np.repeat(image[..., None], 3, axis=-1) if image.ndim == 2 else image, width / height)
         # Enlarging shows the pixels as they are; shrinking averages them.
-        method = cv2.INTER_NEAREST if width >= image.shape[1] else cv2.INTER_AREA
+        method = cv2.INTER_NEAREST if width >= shown.shape[1] else cv2.INTER_AREA
         shown = cv2.resize(shown, (width, height), interpolation=method)
     return np.pad(shown, ((0, 0), (0, _GAP), (0, 0)), constant_values=_PAPER[0])
+
+
+def _cut(image: np.ndarray, aspect: float) -> np.ndarray:
+    """Cut an image about its middle to a ratio of width to height."""
+    height, width = image.shape[:2]
+    new_width, new_height = min(width, round(height * aspect)), min(height, round(width / aspect))
+    left, top = (width - new_width) // 2, (height - new_height) // 2
+    return image[top:top + new_height, left:left + new_width]
 
 
 def _text(text: str, width: int) -> np.ndarray:
