@@ -135,7 +135,7 @@ def _movers(builder: SceneBuilder) -> None:
     motion = Motion(pivot=pivot, spin=.55)
     furniture.train(Placed(builder, (*pivot[:2], .02), .6, motion), .98, paints, _DARK)
     ball = furniture.ball_material(1, ((.95, .35, .10), (.98, .95, .90), (.1, .3, .6)))
-    place = (1., -1.05, .17)
+    place = (-1.75, -1.35, .17)
     builder.sphere(place, (.34, .34, .34), ball,
                    motion=Motion(pivot=place, axis=(.2, 1., .1), swing=1.2, sway=(.5, .15, 0.), hop=(0., 0., .35),
                                  frequency=.4))

@@ -1,0 +1,37 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What tests of every module need: where the shared recordings and golden tensors lie."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def find_shared() -> Path:
+    """Give the shared folder: what INSPATIO_SHARED names, else the one beside the project."""
+    named = os.environ.get('INSPATIO_SHARED')
+    return Path(named) if named else Path(__file__).resolve().parents[2] / 'shared'
+
+
+@pytest.fixture(scope='session')
+def shared() -> Path:
+    """The shared folder; without it the test is skipped."""
+    folder = find_shared()
+    if not folder.is_dir():
+        pytest.skip(f'{folder} is not there; set INSPATIO_SHARED to the folder of recordings and golden tensors')
+    return folder
+
+
+@pytest.fixture(scope='session')
+def shared_golden(shared: Path) -> Path:
+    """The folder of golden tensors."""
+    return shared / 'golden'
+
+
+@pytest.fixture(scope='session')
+def shared_office(shared: Path) -> Path:
+    """The real RGB-D recording of an office: 250 frames of 540x360."""
+    return shared / 'data' / 'hololens_office_a'
