@@ -11,7 +11,7 @@ import threading
 from functools import lru_cache
 
 import numpy as np
-from transforms3d import taitbryan
+from transforms3d import euler
 
 from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.geometry import T_BODY_OPTICAL, PinholeCamera, make_pose
@@ -88,5 +88,4 @@ def _drive(times: np.ndarray) -> np.ndarray:
 
 def _look(place: np.ndarray, yaw: float, pitch: float, roll: float) -> np.ndarray:
     """Give the pose of a camera at a place [3] that looks along its yaw, up by its pitch (radians)."""
-    rotation = taitbryan.euler2mat(yaw, -pitch, roll)
-    return make_pose(rotation, place) @ T_BODY_OPTICAL
+    return make_pose(euler.euler2mat(roll, -pitch, yaw), place) @ T_BODY_OPTICAL

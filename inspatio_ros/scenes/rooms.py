@@ -115,7 +115,8 @@ def _walls(builder: SceneBuilder) -> None:
     width, depth, _ = ROOM_SIZE
     posters = (((-1.9, depth / 2 - .02, 1.25), 0., .75, 1., 5), ((-.75, depth / 2 - .02, 1.4), 0., .9, .65, 14),
                ((1.5, depth / 2 - .02, 1.2), 0., 1.15, .9, 23), ((width / 2 - .02, 1.3, 1.1), -np.pi / 2, .8, 1.1, 31),
-               ((width / 2 - .02, .1, 1.3), -np.pi / 2, .7, .7, 46), ((-width / 2 + .02, -1.6, 1.2), np.pi / 2, .8, 1., 52))
+               ((width / 2 - .02, .1, 1.3), -np.pi / 2, .7, .7, 46),
+               ((-width / 2 + .02, -1.6, 1.2), np.pi / 2, .8, 1., 52))
     for place, yaw, wide, high, seed in posters:
         art = Material(Pattern.POSTER, ((.5, .5, .5), (.5, .5, .5), (.92, .91, .87)), seed=seed, grain=.05)
         furniture.picture(Placed(builder, place, yaw), wide, high, art, _DARK)
