@@ -55,9 +55,9 @@ class _Progress:
             self._show(size >= LARGE_MB, f'{self._count}/{max(self._expected, self._count)} {self._name}: '
                                          f'downloading {size:.0f} MB')
         elif line.startswith('Installing collected packages'):
-            self._show(True, f'unpacking {line.count(",") + 1} packages')
+            self._show(True, f'unpacking {_packages(line.count(",") + 1)}')
         elif line.startswith('Successfully installed'):
-            self._show(True, f'installed {len(line.split()) - 2} packages')
+            self._show(True, f'installed {_packages(len(line.split()) - 2)}')
 
     def _show(self, important: bool, text: str) -> None:
         if self._terminal:
@@ -69,3 +69,7 @@ class _Progress:
         """Leave the line that a terminal's progress was shown on."""
         if self._terminal:
             print()
+
+
+def _packages(count: int) -> str:
+    return f'{count} package' if count == 1 else f'{count} packages'

@@ -146,14 +146,21 @@ def install_dependencies(ros: str) -> None:
         pip('check')
 
 
+def build_tools() -> tuple[str | None, bool]:
+    """Give what compiles tf2_msgs: the compiler, and whether Python's headers are there."""
+    return system_packages.find_compiler(), system_packages.find_headers()
+
+
 def build_tf2_msgs() -> None:
     """Build the message of /tf; without it the node works, but publishes no transforms."""
+    if not all(build_tools()):
+        print('    skipped: there is no C++ compiler, or no headers of this Python', flush=True)
+        return
     done = subprocess.run([str(VENV / 'bin' / 'python'), str(ROOT / 'scripts' / 'build_tf2_msgs.py'), '--venv',
                            str(VENV), '--build', str(BUILD / 'tf2_msgs')], cwd=ROOT, env=clean_environment(),
                           stdin=subprocess.DEVNULL, check=False)
     if done.returncode:
-        print('    WARNING: the node will publish no TF on this machine; everything else works. '
-              'After mending it: make clean-stamps setup', flush=True)
+        print('    it failed (see above); when it is mended: make clean-stamps setup', flush=True)
 
 
 def install_package() -> None:
@@ -180,22 +187,23 @@ def run() -> None:
     """Carry out every step that is not done yet."""
     ros = find_ros()
     python = f'{sys.version} {sys.executable}'
-    tools = f'{system_packages.find_compiler()} {system_packages.find_headers()}'
     identity = digest([python, VENV, ros])
     if not (STAMPS / 'venv').is_file() or (STAMPS / 'venv').read_text() != identity:
         print(f'Setting up {ROOT.name}: Python {platform.python_version()}, {platform.machine()}, ROS 2: {ros}')
         say_where_ros_is(ros)
         print('==> Looking for system packages', flush=True)
         system_packages.provide(build_tools=ros == 'wheels')
-        tools = f'{system_packages.find_compiler()} {system_packages.find_headers()}'
     make_venv(ros, identity)
     dependencies = digest([identity], [*locks(ros), REQUIREMENTS / 'torch.txt', Path(__file__).resolve()])
     step('dependencies', f'Installing {", ".join(path.name for path in locks(ros))} and torch.txt of requirements/',
          dependencies, lambda: install_dependencies(ros))
     if ros == 'wheels':
         sources = [ROOT / 'scripts' / 'build_tf2_msgs.py', REQUIREMENTS / 'tf2_msgs.txt']
-        step('tf2_msgs', 'Building tf2_msgs (the message of /tf; 20 s)', digest([identity, tools], sources),
+        step('tf2_msgs', 'Building tf2_msgs (the message of /tf; 20 s)', digest([identity, *build_tools()], sources),
              build_tf2_msgs)
+        if not any(VENV.glob('lib/python3*/site-packages/tf2_msgs')):
+            print('WARNING: tf2_msgs is missing, so the node publishes no TF; everything else works (make doctor)',
+                  flush=True)
     step('package', 'Installing inspatio_ros into the environment', digest([dependencies], package_files()),
          install_package)
 

@@ -22,7 +22,7 @@ LIBRARIES = {'libEGL.so.1': 'libegl1', 'libGL.so.1': 'libgl1', 'libX11.so.6': 'l
 
 @dataclass(frozen=True)
 class Missing:
-    """One system package that is not there; without it, `loss` does not work."""
+    """One system package that is not there; `loss` does not work without it."""
 
     package: str
     loss: str
@@ -33,7 +33,7 @@ def find_missing(build_tools: bool) -> Iterator[Missing]:
     """Look for what this Python and the wheels need; `build_tools`: also for what builds tf2_msgs."""
     version = f'{sys.version_info.major}.{sys.version_info.minor}'
     if importlib.util.find_spec('ensurepip') is None or importlib.util.find_spec('venv') is None:
-        yield Missing(f'python{version}-venv', 'the virtual environment', needed=True)
+        yield Missing(f'python{version}-venv', 'the virtual environment, and so for everything', needed=True)
     for library, package in LIBRARIES.items():
         if not _loads(library):
             yield Missing(package, 'Open3D (map_points, ~/save_map)')
@@ -81,7 +81,7 @@ def provide(build_tools: bool) -> None:
         _install(packages)
         missing = list(find_missing(build_tools))
     for item in missing:
-        print(f'    without {item.package} there is no {item.loss}', flush=True)
+        print(f'    {item.package} is needed for {item.loss}', flush=True)
     if missing:
         print(f'    to install them: sudo apt-get update && sudo {line}', flush=True)
     if any(item.needed for item in missing):
