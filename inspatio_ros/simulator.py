@@ -22,6 +22,8 @@ from inspatio_ros.reference.base import Reference
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from inspatio_ros.generators import Generator
+
 
 @dataclass(frozen=True)
 class Block:
@@ -53,7 +55,7 @@ class WorldSimulator:
 
     Args:
         reference: the recording.
-        generator: 'render', 'nano' or '1.3b'.
+        generator: 'render', 'nano' or '1.3b'; or one that is open already, which then decides size, fill and weights.
         width, height: image size in pixels, multiples of 16; the generator's own size by default.
         seed: same seed, same reference, same poses: same frames.
         device: a torch device, or 'auto' for the GPU where there is one.
@@ -67,7 +69,7 @@ class WorldSimulator:
 
     """
 
-    def __init__(self, reference: Reference, generator: str = 'render', width: int | None = None,
+    def __init__(self, reference: Reference, generator: str | Generator = 'render', width: int | None = None,
                  height: int | None = None, seed: int = 0, device: str = 'auto', fill: str = 'smooth',
                  weights: str | Path | None = None, max_views: int = 4,
                  frames_per_block: int | None = None) -> None:
@@ -75,8 +77,10 @@ class WorldSimulator:
         from inspatio_ros.spatial.constraint import SpatialConstraint
         self.device = resolve_device(device)
         self.reference = reference
-        self._generator = open_generator(generator, reference.camera, width=width, height=height, device=self.device,
-                                         fill=fill, weights=weights, frames_per_block=frames_per_block)
+        if isinstance(generator, str):
+            generator = open_generator(generator, reference.camera, width=width, height=height, device=self.device,
+                                       fill=fill, weights=weights, frames_per_block=frames_per_block)
+        self._generator = generator
         self.name = self._generator.name
         self.width, self.height = self._generator.width, self._generator.height
         self.frame_rate = self._generator.frame_rate
