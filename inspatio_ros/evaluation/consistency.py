@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from inspatio_ros.geometry import PinholeCamera, lift, project
@@ -12,10 +14,50 @@ from inspatio_ros.geometry import PinholeCamera, lift, project
 _DEPTH_AGREEMENT = 0.02
 
 
+@dataclass(frozen=True)
+class Correspondence:
+    """Where the points that a frame shows are seen in another frame.
+
+    `x`, `y` float32 [H, W]: pixels of the other frame; `same` bool [H, W]: the point is inside it and not hidden.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    same: np.ndarray
+
+    def fetch(self, image: np.ndarray, nearest: bool = False) -> np.ndarray:
+        """Warp an image [H, W] or [H, W, C] of the other frame onto this one; what is not `same` is arbitrary."""
+        import cv2
+        return cv2.remap(image, self.x, self.y, cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR)
+
+    def error(self, image: np.ndarray, other: np.ndarray, where: np.ndarray | None = None) -> tuple[float, int]:
+        """Compare images uint8 [H, W, 3] of both frames, `where` (bool [H, W]) of this one.
+
+        Gives the sum of squared differences (0..255, over colours) and the number of values compared: sums, so that
+        the caller may pool over frames.
+        """
+        compared = self.same if where is None else self.same & where
+        difference = (self.fetch(other).astype(np.float64) - image)[compared]
+        return float(np.sum(difference ** 2)), int(difference.size)
+
+
+def correspond(z_depth: np.ndarray, z_depth_other: np.ndarray, camera: PinholeCamera, T_world_camera: np.ndarray,
+               T_world_other: np.ndarray) -> Correspondence:
+    """Find the points of one frame in another, by true depth float32 [H, W] and true poses [4, 4] of both."""
+    import cv2
+    pixels, expected = project(lift(z_depth, camera, T_world_camera), camera, T_world_other)
+    x, y = pixels[..., 0].astype(np.float32), pixels[..., 1].astype(np.float32)
+    seen_z = cv2.remap(z_depth_other.astype(np.float32), x, y, cv2.INTER_NEAREST, borderValue=float('nan'))
+    with np.errstate(invalid='ignore'):
+        same = np.abs(seen_z - expected) < _DEPTH_AGREEMENT * expected
+    same &= (x >= 0) & (x <= camera.width - 1) & (y >= 0) & (y <= camera.height - 1)
+    return Correspondence(x, y, same)
+
+
 def warp_error(image0: np.ndarray, image1: np.ndarray, z_depth0: np.ndarray, z_depth1: np.ndarray,
                camera: PinholeCamera, T_world_camera0: np.ndarray, T_world_camera1: np.ndarray,
-               still: np.ndarray | None = None) -> tuple[float, float]:
-    """Compare a frame with the next one, warped back onto it by true depth and true poses.
+               still: np.ndarray | None = None) -> tuple[float, int]:
+    """Compare a frame with the next one, warped back onto it by true depth and true poses; see Correspondence.error.
 
     Args:
         image0, image1: uint8 RGB [H, W, 3], neighbours in time.
@@ -24,23 +66,8 @@ def warp_error(image0: np.ndarray, image1: np.ndarray, z_depth0: np.ndarray, z_d
         T_world_camera0, T_world_camera1: 4x4 poses.
         still: bool [H, W] of frame 0, where nothing moves; everywhere by default.
 
-    Returns:
-        Sum of squared differences (0..255, over colours) and the number of values compared; sums so that the caller
-        may pool over frames.
-
     """
-    import cv2
-    pixels, expected = project(lift(z_depth0, camera, T_world_camera0), camera, T_world_camera1)
-    x, y = pixels[..., 0].astype(np.float32), pixels[..., 1].astype(np.float32)
-    seen_z = cv2.remap(z_depth1.astype(np.float32), x, y, cv2.INTER_NEAREST, borderValue=float('nan'))
-    with np.errstate(invalid='ignore'):
-        same = np.abs(seen_z - expected) < _DEPTH_AGREEMENT * expected
-    same &= (x >= 0) & (x <= camera.width - 1) & (y >= 0) & (y <= camera.height - 1)
-    if still is not None:
-        same &= still
-    back = cv2.remap(image1, x, y, cv2.INTER_LINEAR).astype(np.float64)
-    difference = (back - image0)[same]
-    return float(np.sum(difference ** 2)), int(difference.size)
+    return correspond(z_depth0, z_depth1, camera, T_world_camera0, T_world_camera1).error(image0, image1, still)
 
 
 def gradient_energy(image: np.ndarray, where: np.ndarray) -> float:

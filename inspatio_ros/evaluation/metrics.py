@@ -15,6 +15,8 @@ import numpy as np
 from inspatio_ros.errors import ConfigurationError
 
 PEAK = 255.
+#: SSIM's Gaussian window, in pixels.
+_WINDOW, _SIGMA = 11, 1.5
 
 
 class ErrorSum:
@@ -63,6 +65,15 @@ def ssim(image: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None) -
     The mean is taken over channels and pixels; under a mask, over the pixels whose window is centred in it.
     """
     _check_shapes(image, truth, mask)
+    similarity = ssim_map(image, truth)
+    if mask is not None:
+        similarity = similarity[np.asarray(mask) != 0]
+    return float(similarity.mean()) if similarity.size else math.nan
+
+
+def ssim_map(image: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Give the structural similarity of every pixel, the mean over its channels: float64 [..., H, W]."""
+    _check_shapes(image, truth, None)
     x, y = (np.asarray(a, dtype=np.float64) for a in (image, truth))
     c1, c2 = (0.01 * PEAK)**2, (0.03 * PEAK)**2
     mean_x, mean_y = _window_mean(x), _window_mean(y)
@@ -70,9 +81,7 @@ def ssim(image: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None) -
     covariance = _window_mean(x * y) - mean_x * mean_y
     similarity = ((2 * mean_x * mean_y + c1) * (2 * covariance + c2)
                   / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)))
-    if mask is not None:
-        similarity = similarity[np.asarray(mask) != 0]
-    return float(similarity.mean()) if similarity.size else math.nan
+    return similarity.mean(axis=-1)
 
 
 def for_json(value: float, digits: int = 3) -> float | None:
@@ -81,9 +90,10 @@ def for_json(value: float, digits: int = 3) -> float | None:
 
 
 def _window_mean(x: np.ndarray) -> np.ndarray:
-    from scipy.ndimage import gaussian_filter
-    sigma = (0.,) * (x.ndim - 3) + (1.5, 1.5, 0.)
-    return gaussian_filter(x, sigma, truncate=3.5, mode='reflect')
+    import cv2
+    images = x.reshape(-1, *x.shape[-3:])
+    blurred = [cv2.GaussianBlur(image, (_WINDOW, _WINDOW), _SIGMA, borderType=cv2.BORDER_REFLECT) for image in images]
+    return np.stack(blurred).reshape(x.shape)
 
 
 def _selected(image: np.ndarray, truth: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
