@@ -23,6 +23,8 @@ from inspatio_ros.training.checkpoint import save_tensors
 
 #: Stills of the reference for each block of a clip.
 STILLS = 3
+#: Batches between two looks into the folder for new clips.
+DRAWS_PER_REFRESH = 100
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class ClipFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.skipped = 0
+        self.skipped: set[str] = set()
+        self._drawn = 0
         self._clips: dict[str, Clips] = {}
         self.refresh()
         if not self._clips:
@@ -69,12 +72,12 @@ class ClipFolder:
     def refresh(self) -> None:
         """Read the clips that are not in memory yet; damaged ones are skipped and counted."""
         for path in sorted(self.folder.glob('clip_*.safetensors')):
-            if path.name in self._clips:
+            if path.name in self._clips or path.name in self.skipped:
                 continue
             try:
                 self._clips[path.name] = _read_clip(path)
             except Exception as error:  # noqa: BLE001  whatever is wrong with one file, the others serve
-                self.skipped += 1
+                self.skipped.add(path.name)
                 print(f'{path} is skipped: {error}')
 
     def batches(self, size: int) -> Iterator[Clips]:
@@ -85,7 +88,10 @@ class ClipFolder:
                 yield _stack(kind[start:start + size])
 
     def draw(self, size: int, generator: torch.Generator) -> Clips:
-        """Draw a batch of clips of one kind, augmented."""
+        """Draw a batch of clips of one kind, augmented; now and then takes up clips that were written meanwhile."""
+        self._drawn += 1
+        if self._drawn % DRAWS_PER_REFRESH == 0:
+            self.refresh()
         clips = [clip for _, clip in sorted(self._clips.items())]
         first = clips[_integer(len(clips), generator)]
         kind = [clip for clip in clips if clip.stills == first.stills]

@@ -95,6 +95,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--weights', type=Path, help='folder of weights (the shipped ones if left out)')
     options = parser.parse_args(arguments)
     from inspatio_ros.training.export import load_networks
+    from inspatio_ros.training.memory import keep_freed_memory
+    keep_freed_memory()
     clips = ClipFolder(options.clips)
     rows = {f'render, holes {method}': measure_baseline(clips, method) for method in BASELINES}
     rows['nano'] = measure(load_networks(options.weights), clips)

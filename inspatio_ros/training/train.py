@@ -19,6 +19,7 @@ from inspatio_ros.errors import ConfigurationError, InspatioError
 from inspatio_ros.training.checkpoint import tensors_under
 from inspatio_ros.training.data import ClipFolder
 from inspatio_ros.training.export import export
+from inspatio_ros.training.memory import keep_freed_memory
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.stages import STAGES, LossConfig
 from inspatio_ros.training.trainer import Trainer, TrainerConfig
@@ -92,6 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--threads', type=int, help='CPU threads (all cores if left out)')
     parser.add_argument('--minutes', type=float, default=float('inf'), help='stop each stage after so long')
     options = parser.parse_args(arguments)
+    keep_freed_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
     try:

@@ -1,0 +1,164 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Make training clips from procedural scenes: a recording, a path that leaves it, its render, and the truth.
+
+`python -m inspatio_ros.training.clips --output DIR --count N` writes one file a clip and skips those already there.
+Held-out clips come from seeds that no training clip has. Some clips are recordings of a moving scene, rendered from
+the frame aligned in time; the others are stills of a frozen scene, rendered from those that see most.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from inspatio_ros.geometry import PinholeCamera
+from inspatio_ros.reference.base import Reference, ReferenceFrame
+from inspatio_ros.scenes.clips import (
+    FRAME_RATE,
+    HELD_OUT_SEEDS,
+    LEAVE_ANGLE,
+    LEAVE_DISTANCE,
+    TRAIN_SEEDS_START,
+    make_clip,
+    random_scene,
+)
+from inspatio_ros.scenes.paths import leave, random_path
+from inspatio_ros.scenes.raycast import raycast
+from inspatio_ros.training.data import STILLS, Clips, images_to_tensor, save_clip
+
+#: Frames of a clip's blocks.
+BLOCKS = (9, 12)
+FRAMES = sum(BLOCKS)
+#: Rays along each side of a pixel.
+SAMPLES = 2
+#: Share of clips that are stills of a frozen scene.
+STILLS_SHARE = 0.4
+#: A recording of stills: how many, and the seconds of the path that they are taken from.
+STILLS_TAKEN, STILLS_SECONDS = (4, 8), 4.
+#: Share of training recordings whose depth is spoilt like a sensor's.
+SPOILT = 0.4
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """Size of the images, and whether depth is spoilt at times (held-out clips have exact depth)."""
+
+    width: int = 192
+    height: int = 128
+    spoil: bool = True
+
+
+class _Recording(Reference):
+    """The views of a clip as a recording, with their true depth or a spoilt one [N, H, W]."""
+
+    def __init__(self, views: dict[str, np.ndarray], depths: np.ndarray, config: ClipConfig) -> None:
+        K = views['K']
+        self.name, self.up = 'clip', np.array([0., 0., 1.])
+        self.camera = PinholeCamera(K[0, 0], K[1, 1], K[0, 2], K[1, 2], config.width, config.height)
+        self.times, self.T_world_camera = views['reference_times'], views['reference_T_world_camera']
+        self.is_static = bool(views.get('is_static', False))
+        self._images, self._depths = views['reference_image'], depths
+
+    def frame(self, index: int) -> ReferenceFrame:
+        return ReferenceFrame(index, float(self.times[index]), self._images[index], self._depths[index],
+                              self.T_world_camera[index])
+
+
+def training_clip(seed: int, config: ClipConfig | None = None) -> Clips:
+    """Make the clip of a seed: uint8 images [1, 21, 3, H, W]."""
+    config = config or ClipConfig()
+    rng = np.random.default_rng((seed, 3))
+    views = _stills(seed, rng, config) if rng.random() < STILLS_SHARE else make_clip(
+        seed, config.width, config.height, FRAMES, FRAMES, SAMPLES)
+    depths = views['reference_z_depth']
+    if config.spoil and rng.random() < SPOILT:
+        depths = np.stack([_spoilt(rng, depth) for depth in depths])
+    return _assemble(_Recording(views, depths, config), views['target_T_world_camera'], views['target_image'])
+
+
+def _stills(seed: int, rng: np.random.Generator, config: ClipConfig) -> dict[str, np.ndarray]:
+    """Take a few stills along a path through a frozen scene, and true views from a part of it that leaves them."""
+    scene = random_scene(seed)
+    focal = rng.uniform(.55, 1.) * config.width
+    camera = PinholeCamera(focal, focal, (config.width - 1) / 2, (config.height - 1) / 2, config.width, config.height)
+    times = np.arange(0., STILLS_SECONDS, 1 / FRAME_RATE)
+    path = random_path(rng, scene, times)
+    target = leave(rng, scene, path, np.zeros(len(times)), LEAVE_DISTANCE, LEAVE_ANGLE)
+    first = int(rng.integers(len(times) - FRAMES + 1))
+    taken = np.sort(rng.choice(len(times), int(rng.integers(*STILLS_TAKEN)), replace=False))
+    seen = [raycast(scene, camera, path[i], 0., SAMPLES, threads=1) for i in taken]
+    wanted = target[first:first + FRAMES]
+    return {'K': camera.K, 'reference_image': np.stack([view.image for view in seen]),
+            'reference_z_depth': np.stack([view.z_depth for view in seen]), 'reference_T_world_camera': path[taken],
+            'reference_times': times[taken], 'target_T_world_camera': wanted, 'is_static': np.bool_(True),
+            'target_image': np.stack([raycast(scene, camera, T, 0., SAMPLES, threads=1).image for T in wanted])}
+
+
+def _assemble(recording: Reference, T_world_camera: np.ndarray, truth: np.ndarray) -> Clips:
+    """Render the recording from the poses [21, 4, 4] as the simulator does, block by block."""
+    from inspatio_ros.spatial.constraint import SpatialConstraint
+    from inspatio_ros.spatial.fill import fill
+    constraint = SpatialConstraint(recording, recording.camera)
+    filled, masks, references = [], [], []
+    for start, count in zip((0, BLOCKS[0]), BLOCKS, strict=True):
+        part = slice(start, start + count)
+        times = recording.times[part] if not recording.is_static else None
+        condition = constraint.render(T_world_camera[part], times)
+        filled.append(fill(condition, 'smooth'))
+        masks.append(condition.mask)
+        references.append(constraint.reference_images(
+            constraint.reference_frames(T_world_camera[part], times, STILLS)))
+
+    def to_bytes(images: list[torch.Tensor]) -> torch.Tensor:
+        return ((torch.cat(images)[None] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+    return Clips(images_to_tensor(truth), to_bytes(filled), torch.cat(masks)[None].to(torch.uint8),
+                 to_bytes(references), recording.is_static)
+
+
+def _spoilt(rng: np.random.Generator, z_depth: np.ndarray) -> np.ndarray:
+    """Spoil depth like a sensor: noise, thin contour gaps at steps of distance, and patches without a value."""
+    height, width = z_depth.shape
+    noisy = z_depth * (1 + rng.uniform(0., 0.02) * rng.normal(size=z_depth.shape))
+    gap = rng.uniform(0.03, 0.12)
+    noisy[np.mod(np.log(np.maximum(z_depth, 1e-3)) / gap, 1.) < rng.uniform(0.05, 0.25)] = np.nan
+    y, x = np.mgrid[:height, :width]
+    for _ in range(int(rng.integers(0, 5))):
+        radius = rng.uniform(0.03, 0.15) * width
+        inside = (x - rng.uniform(0, width))**2 + ((y - rng.uniform(0, height)) * rng.uniform(0.5, 2.))**2 < radius**2
+        noisy[inside] = np.nan
+    return noisy.astype(np.float32)
+
+
+def write_clips(folder: Path, count: int, first_seed: int, config: ClipConfig) -> None:
+    """Write the clips of consecutive seeds, those that are not there yet."""
+    from tqdm import tqdm
+    for seed in tqdm(range(first_seed, first_seed + count), desc='clips', mininterval=10):
+        path = folder / f'clip_{seed:07d}.safetensors'
+        if path.exists():
+            continue
+        started = time.perf_counter()
+        clip = training_clip(seed, config)
+        save_clip(path, clip, {'seed': seed, 'seconds': time.perf_counter() - started})
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Make clips from the command line."""
+    parser = argparse.ArgumentParser(prog='python -m inspatio_ros.training.clips', description=__doc__)
+    parser.add_argument('--output', type=Path, required=True, help='folder for clip_*.safetensors')
+    parser.add_argument('--count', type=int, required=True)
+    parser.add_argument('--first-seed', type=int, default=0, help='counted from the first seed of its kind')
+    parser.add_argument('--held-out', action='store_true', help='seeds that are never trained on, exact depth')
+    options = parser.parse_args(arguments)
+    first = options.first_seed + (HELD_OUT_SEEDS.start if options.held_out else TRAIN_SEEDS_START)
+    write_clips(options.output, options.count, first, ClipConfig(spoil=not options.held_out))
+
+
+if __name__ == '__main__':
+    main()
