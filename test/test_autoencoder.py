@@ -9,7 +9,6 @@ import json
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
 
 from inspatio_ros.config import AutoencoderConfig
 from inspatio_ros.errors import ConfigurationError
@@ -159,7 +158,7 @@ def test_every_parameter_of_a_trained_guide_learns():
 def test_says_what_shape_it_got(guided):
     with pytest.raises(ValueError, match=r'multiples of 8, got \(1, 9, 3, 20, 24\)'):
         guided.encode(torch.rand(1, 9, 3, 20, 24))
-    with pytest.raises(ValueError, match='the guide\'s render must be'):
+    with pytest.raises(ValueError, match="the guide's render must be"):
         guided.decode(torch.randn(2, 3, 16, 2, 3), random_guide(12))
     with pytest.raises(ConfigurationError, match='padding'):
         guided.encode(torch.rand(1, 9, 3, 16, 24), padding='middle')

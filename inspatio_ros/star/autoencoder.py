@@ -107,7 +107,7 @@ class GuideHead(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def look(self, render: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Give features of a render [B, 3, H, W] and mask [B, 1, H, W]: at patch resolution, and to join the decoder."""
+        """Give features of a render [B, 3, H, W] and mask [B, 1, H, W]: at patch resolution, and for the decoder."""
         fine = F.relu(self.stem(_unshuffle(torch.cat([render, mask], dim=1), self.patch_size)))
         return fine, self.join(F.relu(self.down(fine)))
 
@@ -138,7 +138,7 @@ class DecoderState:
 
 
 class TinyAutoencoder(nn.Module):
-    """Encoder and decoder of one AutoencoderConfig; parameters are named as TAEHV names them (the guide adds its own)."""
+    """Encoder and decoder of one AutoencoderConfig; parameters are named as TAEHV's (the guide adds its own)."""
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
@@ -250,7 +250,7 @@ class TinyAutoencoder(nn.Module):
         for name, part, channels in (('render', guide[0], self.config.image_channels), ('mask', guide[1], 1)):
             wanted = (n, frames, channels, h * factor, w * factor)
             if tuple(part.shape) != wanted:
-                raise ValueError(f'the guide\'s {name} must be {wanted}, got {tuple(part.shape)}')
+                raise ValueError(f"the guide's {name} must be {wanted}, got {tuple(part.shape)}")
         if not dropped:
             return guide
         return tuple(torch.cat([part[:, :1].expand(-1, dropped, -1, -1, -1), part], dim=1) for part in guide)

@@ -131,7 +131,8 @@ def unit(image: Tensor) -> Tensor:
     return image.to(torch.float32) / 255
 
 
-def crop(clips: Clips, height: int, width: int, multiple: int, generator: torch.Generator) -> tuple[Clips, slice, slice]:
+def crop(clips: Clips, height: int, width: int, multiple: int,
+         generator: torch.Generator) -> tuple[Clips, slice, slice]:
     """Cut the same window out of all frames, on the grid of `multiple`; gives the rows and columns it took."""
     top = _integer((clips.truth.shape[3] - height) // multiple + 1, generator) * multiple
     left = _integer((clips.truth.shape[4] - width) // multiple + 1, generator) * multiple

@@ -1,6 +1,6 @@
 # Copyright 2026 The inspatio_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Weights as they are shipped: config.json, transformer, autoencoder and text as safetensors, with where they come from."""
+"""Weights as they are shipped: config.json, and transformer, autoencoder and text as safetensors."""
 
 from __future__ import annotations
 

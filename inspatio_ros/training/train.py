@@ -16,7 +16,6 @@ import yaml
 
 from inspatio_ros.config import GeneratorConfig, from_dict, to_dict
 from inspatio_ros.errors import ConfigurationError, InspatioError
-from inspatio_ros.training.checkpoint import tensors_under
 from inspatio_ros.training.data import ClipFolder
 from inspatio_ros.training.export import export
 from inspatio_ros.training.memory import keep_freed_memory

@@ -106,7 +106,7 @@ class Trainer:
             self.save()
 
     def take_step(self) -> tuple[float, dict[str, float]]:
-        """Take one optimiser step; a loss or gradient that is not finite stops the training before it spoils anything."""
+        """Take one optimiser step; a loss or gradient that is not finite stops before it spoils anything."""
         for group in self.optimizer.param_groups:
             group['lr'] = self.learning_rate()
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.step)
@@ -201,7 +201,8 @@ class Trainer:
             return
         paths = self.checkpoints.paths()
         kept = f'the last good checkpoint is {paths[-1]}' if paths else 'no checkpoint was saved yet'
-        raise TrainingError(f'the {what} of stage {self.stage.name} is {float(value.detach())} at step {self.step}; {kept}')
+        raise TrainingError(f'the {what} of stage {self.stage.name} is {float(value.detach())} '
+                            f'at step {self.step}; {kept}')
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.config.precision == 'float32':
