@@ -8,18 +8,14 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from inspatio_ros.geometry import PinholeCamera, invert
 from inspatio_ros.scenes import shapes, textures
+from inspatio_ros.scenes.grid import REACH, bounding_spheres, grid_at
 from inspatio_ros.scenes.scene import Scene
 
-#: Cells of the grid in which shapes that may shade a place are looked up.
-_GRID = (20, 20, 8)
-#: How far from a surface other surfaces take ambient light from it, in metres.
-_REACH = .25
 #: Rows done in one go: their samples stay in the processor's cache.
 _BAND = 8
 _NEAR = .02
@@ -61,9 +57,9 @@ class _View:
         T_world_object = scene.poses(time)
         self._scene, self._samples = scene, samples
         self._to_unit = scene.to_unit(T_world_object)
-        self._bounds = _bounds(scene, T_world_object)
+        self._bounds = bounding_spheres(scene, T_world_object)
         self._window = _windows(scene, T_world_object, camera, T_world_camera)
-        self._grid = _grid(scene, self._to_unit, *self._bounds)
+        self._grid = grid_at(scene, self._to_unit, *self._bounds)
         self._glossy = (scene.numbers[:, textures.SPECULAR] > 0.)[scene.material].any(axis=1)
         self._eye, self._spread = T_world_camera[:3, 3].copy(), _spread(scene, samples)
         self._rays = (_offsets(samples), np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
@@ -83,7 +79,7 @@ class _View:
             shapes.trace(first, last, *self._rays, *solids, *self._window, self.z_depth, self.seen, t, found)
             shapes.locate(first, last, *self._rays, *solids, t, found, face, place, normal)
             shapes.illuminate(rows, *solids, scene.half_size, *self._bounds, grid.low, grid.cell, grid.cells,
-                              grid.neighbours, lights.ambient, _REACH, found, face, place, normal, cell, lit)
+                              grid.neighbours, lights.ambient, REACH, found, face, place, normal, cell, lit)
             gloss[:] = 0.
             for k in range(len(lights.position)):
                 shapes.shine(rows, k, *solids, *self._bounds, self._glossy, grid.shaders, self._eye, self._spread,
@@ -130,60 +126,6 @@ def _spread(scene: Scene, samples: int) -> np.ndarray:
     ring = np.sqrt(1. - z * z)
     points = np.stack([ring * np.cos(angle), ring * np.sin(angle), z], axis=-1)
     return scene.lights.position[None] + scene.lights.radius[None, :, None] * points[:, None]
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """A grid over a scene's solids: in each cell, which solids are near and which may shade it (-1 ends a list).
-
-    low, cell float64 [3]; cells int64 [3]; neighbours int16 [C, N + 1]; shaders int16 [L, C, N + 1].
-    """
-
-    low: np.ndarray
-    cell: np.ndarray
-    cells: np.ndarray
-    neighbours: np.ndarray
-    shaders: np.ndarray
-
-    def with_solids(self, which: np.ndarray, scene: Scene, to_unit: np.ndarray, centre: np.ndarray,
-                    radius: np.ndarray) -> _Grid:
-        """Give the grid with the solids `which` (indices) added to its lists."""
-        neighbours, shaders, lights = self.neighbours.copy(), self.shaders.copy(), scene.lights
-        shapes.list_neighbours(which, self.low, self.cell, self.cells, scene.shape, centre, radius, 2. * _REACH,
-                               neighbours)
-        shapes.list_shaders(which, self.low, self.cell, self.cells, scene.shape, scene.casts, to_unit,
-                            scene.half_size, lights.position, lights.radius, shaders)
-        return _Grid(self.low, self.cell, self.cells, neighbours, shaders)
-
-
-#: The grids of what stands still, made once a scene.
-_static_grids: WeakKeyDictionary[Scene, _Grid] = WeakKeyDictionary()
-
-
-def _grid(scene: Scene, to_unit: np.ndarray, centre: np.ndarray, radius: np.ndarray) -> _Grid:
-    """Give the grid over a scene's solids at a time."""
-    static = _static_grids.get(scene)
-    if static is None:
-        static = _static_grids[scene] = _empty_grid(scene).with_solids(
-            np.flatnonzero(~scene.moves), scene, to_unit, centre, radius)
-    return static.with_solids(np.flatnonzero(scene.moves), scene, to_unit, centre, radius)
-
-
-def _empty_grid(scene: Scene) -> _Grid:
-    T, bounded = scene.T_world_object, (scene.shape != shapes.DOME) & (scene.shape != shapes.PLANE)
-    extent = (np.abs(T[:, :3, :3]) @ scene.half_size[:, :, None])[..., 0]
-    low = (T[:, :3, 3] - extent)[bounded].min(axis=0) - .5
-    high = (T[:, :3, 3] + extent)[bounded].max(axis=0) + .5
-    cells, columns = np.array(_GRID), len(scene.shape) + 1
-    return _Grid(low, (high - low) / cells, cells, np.full((cells.prod(), columns), -1, np.int16),
-                 np.full((len(scene.lights.position), cells.prod(), columns), -1, np.int16))
-
-
-def _bounds(scene: Scene, T_world_object: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give bounding spheres: centre [N, 3] and radius [N]."""
-    radius = np.linalg.norm(scene.half_size, axis=1)
-    radius = np.where(scene.shape == shapes.SPHERE, scene.half_size.max(axis=1), radius)
-    return np.ascontiguousarray(T_world_object[:, :3, 3]), radius
 
 
 def _windows(scene: Scene, T_world_object: np.ndarray, camera: PinholeCamera,

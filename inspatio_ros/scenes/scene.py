@@ -182,9 +182,10 @@ class SceneBuilder:
 
     def build(self, inside: np.ndarray, ambient: tuple[Colour, Colour]) -> Scene:
         """Make the scene; `inside` [2, 3] is where cameras are at home, `ambient` the light from above and below."""
-        shape, T, half, casts, material, motions = zip(*self._solids)
-        position, colour, radius, fade = (np.array(column, dtype=np.float64) for column in zip(*self._lights))
-        lights = Lights(position, colour, radius, fade, np.array(ambient, dtype=np.float64))
+        shape, T, half, casts, material, motions = zip(*self._solids, strict=True)
+        rows = np.array([(*position, *colour, *rest) for position, colour, *rest in self._lights]).reshape(-1, 8)
+        lights = Lights(rows[:, :3].copy(), rows[:, 3:6].copy(), rows[:, 6].copy(), rows[:, 7].copy(),
+                        np.array(ambient, dtype=np.float64))
         known = list(self._materials)
         return Scene(np.array(shape), np.stack(T), np.stack(half), np.array(casts), np.array(material),
                      np.array([int(m.pattern) for m in known]), linear(np.array([m.colours for m in known])),

@@ -4,16 +4,16 @@
 
 Every shape is a unit shape under an affine map: `to_unit` [3, 4] takes world points to the space in which a box is
 [-1, 1]^3, a sphere has radius 1, and a cylinder has radius 1 and |z| <= 1. Rays keep their parameter under it, so a
-ray (x, y, 1) of the camera meets a shape at t = z-depth. Compiled functions of the two passes live in one file each,
-because a compiled function is kept on disk by the date of its own file only.
+ray (x, y, 1) of the camera meets a shape at t = z-depth.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
 
-import numba
 import numpy as np
+
+from inspatio_ros.compiled import compiled
 
 
 class Shape(IntEnum):
@@ -38,13 +38,12 @@ _GLOSS_EXPONENT = 32
 #: Part of the ambient light that reaches where nothing is open.
 _CLOSED = .4
 
-_jit = numba.njit(cache=True, nogil=True, error_model='numpy', fastmath={'contract', 'arcp', 'nsz', 'afn'})
-_inlined = numba.njit(cache=True, nogil=True, error_model='numpy', forceinline=True,
-                      fastmath={'contract', 'arcp', 'nsz', 'afn'})
+_jit = compiled()
+_inlined = compiled(forceinline=True)
 
 
 @_inlined
-def _slab(o, d, size):
+def slab(o, d, size):
     """Give where a ray enters and leaves -size <= x <= size along one axis."""
     inverse = 1. / (d if abs(d) > 1e-12 else 1e-12)
     middle, half = -o * inverse, size * abs(inverse)
@@ -54,9 +53,9 @@ def _slab(o, d, size):
 @_inlined
 def _hit_cube(ox, oy, oz, dx, dy, dz, inside):
     """Meet the unit cube: where the ray enters it, or where it leaves when seen from the inside."""
-    x0, x1 = _slab(ox, dx, 1.)
-    y0, y1 = _slab(oy, dy, 1.)
-    z0, z1 = _slab(oz, dz, 1.)
+    x0, x1 = slab(ox, dx, 1.)
+    y0, y1 = slab(oy, dy, 1.)
+    z0, z1 = slab(oz, dz, 1.)
     near, far = max(x0, max(y0, z0)), min(x1, min(y1, z1))
     t = far if inside else near
     return t if near <= far and t > 0. else _FAR
@@ -84,7 +83,7 @@ def _hit_cylinder(ox, oy, oz, dx, dy, dz):
     t = _FAR
     if discriminant >= 0.:
         root = np.sqrt(discriminant)
-        z0, z1 = _slab(oz, dz, 1.)
+        z0, z1 = slab(oz, dz, 1.)
         near, far = max((-b - root) / a, z0), min((root - b) / a, z1)
         t = near if near <= far else _FAR
     return t if t > 0. else _FAR
@@ -160,15 +159,15 @@ def _distance(shape, hx, hy, hz, ux, uy, uz):
 
 
 @_inlined
-def _to_unit(A, j, x, y, z):
-    """Take a world point to shape j's unit space. (A view A[j] would cost an atomic count of references.)"""
+def place_in_unit(A, j, x, y, z):
+    """Take a world point to shape j's unit space. A view A[j] would cost an atomic count of references."""
     return (A[j, 0, 0] * x + A[j, 0, 1] * y + A[j, 0, 2] * z + A[j, 0, 3],
             A[j, 1, 0] * x + A[j, 1, 1] * y + A[j, 1, 2] * z + A[j, 1, 3],
             A[j, 2, 0] * x + A[j, 2, 1] * y + A[j, 2, 2] * z + A[j, 2, 3])
 
 
 @_inlined
-def _rotate(A, j, x, y, z):
+def direction_in_unit(A, j, x, y, z):
     """Take a world direction to shape j's unit space."""
     return (A[j, 0, 0] * x + A[j, 0, 1] * y + A[j, 0, 2] * z,
             A[j, 1, 0] * x + A[j, 1, 1] * y + A[j, 1, 2] * z,
@@ -182,67 +181,10 @@ def clearance(points, shape, to_unit, half_size):
     for i in range(len(points)):
         best = _FAR
         for j in range(len(shape)):
-            ux, uy, uz = _to_unit(to_unit, j, points[i, 0], points[i, 1], points[i, 2])
+            ux, uy, uz = place_in_unit(to_unit, j, points[i, 0], points[i, 1], points[i, 2])
             best = min(best, _distance(shape[j], half_size[j, 0], half_size[j, 1], half_size[j, 2], ux, uy, uz))
         out[i] = best
     return out
-
-
-@_jit
-def list_neighbours(which, low, cell, cells, shape, centre, radius, reach, neighbours):
-    """Append, for every cell of a grid, those of the shapes `which` that come within `reach` of it.
-
-    `neighbours` int16 [C, N + 1] lists the shapes of each of the cells; a list ends with -1.
-    """
-    cell_radius = .5 * np.sqrt(cell[0]**2 + cell[1]**2 + cell[2]**2)
-    for index in range(len(neighbours)):
-        x, y, z = _cell_centre(index, low, cell, cells)
-        count = 0
-        while neighbours[index, count] >= 0:
-            count += 1
-        for j in which:
-            vx, vy, vz = centre[j, 0] - x, centre[j, 1] - y, centre[j, 2] - z
-            far = radius[j] + cell_radius + reach
-            if shape[j] != DOME and (shape[j] >= PLANE or vx * vx + vy * vy + vz * vz < far * far):
-                neighbours[index, count] = j
-                count += 1
-
-
-@_jit
-def list_shaders(which, low, cell, cells, shape, casts, to_unit, half_size, light_position, light_radius, shaders):
-    """Append, for every light and cell, those of the shapes `which` that may come between the two.
-
-    `shaders` int16 [L, C, N + 1] lists the shapes of each of the cells; a list ends with -1. A shape may be between if
-    its box, grown by the cell's and the light's size, meets the line from the cell's middle to the light.
-    """
-    cell_radius = .5 * np.sqrt(cell[0]**2 + cell[1]**2 + cell[2]**2)
-    for light in range(len(shaders)):
-        lx, ly, lz = light_position[light, 0], light_position[light, 1], light_position[light, 2]
-        grow = max(cell_radius, light_radius[light])
-        for index in range(shaders.shape[1]):
-            x, y, z = _cell_centre(index, low, cell, cells)
-            count = 0
-            while shaders[light, index, count] >= 0:
-                count += 1
-            for j in which:
-                if not casts[j] or shape[j] >= PLANE:
-                    continue
-                ox, oy, oz = _to_unit(to_unit, j, x, y, z)
-                dx, dy, dz = _rotate(to_unit, j, lx - x, ly - y, lz - z)
-                x0, x1 = _slab(ox, dx, 1. + grow / half_size[j, 0])
-                y0, y1 = _slab(oy, dy, 1. + grow / half_size[j, 1])
-                z0, z1 = _slab(oz, dz, 1. + grow / half_size[j, 2])
-                enter, leave = max(max(x0, 0.), max(y0, z0)), min(min(x1, 1.), min(y1, z1))
-                if enter <= leave:
-                    shaders[light, index, count] = j
-                    count += 1
-
-
-@_inlined
-def _cell_centre(index, low, cell, cells):
-    ix, rest = index // (cells[1] * cells[2]), index % (cells[1] * cells[2])
-    return (low[0] + (ix + .5) * cell[0], low[1] + (rest // cells[2] + .5) * cell[1],
-            low[2] + (rest % cells[2] + .5) * cell[2])
 
 
 @_jit
@@ -258,6 +200,14 @@ def _in_tile(order, rectangle, left, right, top, bottom, active):
     return count
 
 
+@_inlined
+def _direction(K, R, x, y):
+    """Give the direction (z-depth 1 long) in the world in which the camera sees a point of the image."""
+    cx, cy = (x - K[2]) / K[0], (y - K[3]) / K[1]
+    return (R[0, 0] * cx + R[0, 1] * cy + R[0, 2], R[1, 0] * cx + R[1, 1] * cy + R[1, 2],
+            R[2, 0] * cx + R[2, 1] * cy + R[2, 2])
+
+
 @_jit
 def trace(first, last, offsets, K, R, eye, shape, to_unit, rectangle, near, order, z_depth, seen, t_hit, object_hit):
     """Find what rows first <= y < last of the image see.
@@ -270,24 +220,20 @@ def trace(first, last, offsets, K, R, eye, shape, to_unit, rectangle, near, orde
     n, width, best, found = len(shape), z_depth.shape[1], _FAR, -1
     origin, active = np.empty((n, 3)), np.empty(n, np.int64)
     for j in range(n):
-        origin[j, 0], origin[j, 1], origin[j, 2] = _to_unit(to_unit, j, eye[0], eye[1], eye[2])
+        origin[j, 0], origin[j, 1], origin[j, 2] = place_in_unit(to_unit, j, eye[0], eye[1], eye[2])
     for left in range(0, width, _TILE):
         right = min(left + _TILE, width)
         count = _in_tile(order, rectangle, left, right - 1, first, last - 1, active)
         for row in range(first, last):
             for column in range(left, right):
                 for ray in range(len(offsets)):
-                    cx = (column + offsets[ray, 0] - K[2]) / K[0]
-                    cy = (row + offsets[ray, 1] - K[3]) / K[1]
-                    dx = R[0, 0] * cx + R[0, 1] * cy + R[0, 2]
-                    dy = R[1, 0] * cx + R[1, 1] * cy + R[1, 2]
-                    dz = R[2, 0] * cx + R[2, 1] * cy + R[2, 2]
+                    dx, dy, dz = _direction(K, R, column + offsets[ray, 0], row + offsets[ray, 1])
                     best, found = _FAR, -1
                     for k in range(count):
                         j = active[k]
                         if near[j] > best:
                             break
-                        ux, uy, uz = _rotate(to_unit, j, dx, dy, dz)
+                        ux, uy, uz = direction_in_unit(to_unit, j, dx, dy, dz)
                         t = _hit(shape[j], origin[j, 0], origin[j, 1], origin[j, 2], ux, uy, uz)
                         if t < best:
                             best, found = t, j
@@ -308,13 +254,9 @@ def locate(first, last, offsets, K, R, eye, shape, to_unit, t_hit, object_hit, f
                 j, t = object_hit[row, column, ray], t_hit[row, column, ray]
                 if j < 0:
                     continue
-                cx = (column + offsets[ray + 1, 0] - K[2]) / K[0]
-                cy = (row + first + offsets[ray + 1, 1] - K[3]) / K[1]
-                dx = R[0, 0] * cx + R[0, 1] * cy + R[0, 2]
-                dy = R[1, 0] * cx + R[1, 1] * cy + R[1, 2]
-                dz = R[2, 0] * cx + R[2, 1] * cy + R[2, 2]
+                dx, dy, dz = _direction(K, R, column + offsets[ray + 1, 0], row + first + offsets[ray + 1, 1])
                 x, y, z = eye[0] + t * dx, eye[1] + t * dy, eye[2] + t * dz
-                ux, uy, uz = _to_unit(to_unit, j, x, y, z)
+                ux, uy, uz = place_in_unit(to_unit, j, x, y, z)
                 face = _face(shape[j], ux, uy, uz)
                 mx, my, mz = _unit_normal(shape[j], face, ux, uy, uz)
                 # Gradients go to the world by the transposed map.
@@ -365,7 +307,7 @@ def illuminate(rows, shape, to_unit, half_size, centre, radius, grid_low, grid_c
                         far = radius[i] + opened
                         if shape[i] < PLANE and vx * vx + vy * vy + vz * vz > far * far:
                             continue
-                        ux, uy, uz = _to_unit(to_unit, i, x, y, z)
+                        ux, uy, uz = place_in_unit(to_unit, i, x, y, z)
                         opened = min(opened, _distance(shape[i], half_size[i, 0], half_size[i, 1], half_size[i, 2],
                                                        ux, uy, uz))
                     opened = _CLOSED + (1. - _CLOSED) * max(opened, 0.) / reach
@@ -407,8 +349,8 @@ def shine(rows, light, shape, to_unit, centre, radius, glossy, shaders, eye, spr
                     px, py, pz = vy * lz - vz * ly, vz * lx - vx * lz, vx * ly - vy * lx
                     if px * px + py * py + pz * pz > radius[i] * radius[i] * squared:
                         continue
-                    ox, oy, oz = _to_unit(to_unit, i, x, y, z)
-                    dx, dy, dz = _rotate(to_unit, i, lx, ly, lz)
+                    ox, oy, oz = place_in_unit(to_unit, i, x, y, z)
+                    dx, dy, dz = direction_in_unit(to_unit, i, lx, ly, lz)
                     t = _hit(shape[i], ox, oy, oz, dx, dy, dz)
                     if t < 1.:
                         break

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-import numba
 import numpy as np
 
+from inspatio_ros.compiled import compiled
 from inspatio_ros.scenes.shapes import CYLINDER, DOME, SPHERE
 
 
@@ -54,9 +54,8 @@ _NO_HUE = -1.
 _SRGB_STEPS = 16384
 _SRGB_RANGE = 2.
 
-_jit = numba.njit(cache=True, nogil=True, error_model='numpy', fastmath={'contract', 'arcp', 'nsz', 'afn'})
-_inlined = numba.njit(cache=True, nogil=True, error_model='numpy', forceinline=True,
-                      fastmath={'contract', 'arcp', 'nsz', 'afn'})
+_jit = compiled()
+_inlined = compiled(forceinline=True)
 
 
 def make_srgb_table() -> np.ndarray:
