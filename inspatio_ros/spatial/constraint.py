@@ -16,8 +16,9 @@ from inspatio_ros.geometry import PinholeCamera, invert
 from inspatio_ros.reference.base import Reference
 from inspatio_ros.spatial.densify import DenseFrame, densify, grid_of_target, resample_colour
 from inspatio_ros.spatial.exposure import match_exposure
-from inspatio_ros.spatial.render import Condition, fuse, pixel_motion, splat
-from inspatio_ros.spatial.splat_kernel import SourcePixels, View, run_parallel, splat_views
+from inspatio_ros.spatial.parallel import run_parallel
+from inspatio_ros.spatial.render import Condition, contradicts, fuse, pixel_motion, splat
+from inspatio_ros.spatial.splat_kernel import SourcePixels, View, splat_views
 from inspatio_ros.spatial.views import Choice, ViewChooser
 
 #: Views of a static recording are chosen once for so many frames (half a second): a choice for every frame would make
@@ -139,13 +140,19 @@ class SpatialConstraint:
         return pixel_motion(source.dense.K, T_target_source, self.camera.K)
 
     def _render_torch(self, frames: _Frames, T_world_camera: np.ndarray) -> Condition:
-        size = (self.camera.width, self.camera.height)
-        rendered = [fuse([splat(source.exposed(gain)[None], source.z_depth[None], source.dense.K,
-                                (invert(T) @ source.dense.T_world_camera)[None], self.camera.K, size)
-                          for source, gain in sources])
-                    for sources, T in zip(frames, T_world_camera, strict=True)]
+        rendered = [self._render_frame(sources, T) for sources, T in zip(frames, T_world_camera, strict=True)]
         return Condition(torch.cat([c.image for c in rendered]), torch.cat([c.mask for c in rendered]),
                          torch.cat([c.z_depth for c in rendered]))
+
+    def _render_frame(self, sources: list[tuple[_Source, np.ndarray]], T_world_camera: np.ndarray) -> Condition:
+        views = [(source.exposed(gain)[None], source.z_depth[None], source.dense.K,
+                  (invert(T_world_camera) @ source.dense.T_world_camera)[None], self.camera.K) for source, gain in sources]
+        conditions = [splat(*view, (self.camera.width, self.camera.height), kernel='torch') for view in views]
+        contradicted = [torch.zeros_like(conditions[0].z_depth, dtype=torch.bool)]
+        for rank, condition in enumerate(conditions[1:], start=1):
+            verdicts = [contradicts(condition, *better) for better in views[:rank]]
+            contradicted.append(torch.stack(verdicts).any(dim=0))
+        return fuse(conditions, contradicted)
 
 
 #: The views of a target frame, best first: (frame of the recording, density).

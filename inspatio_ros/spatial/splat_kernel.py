@@ -2,28 +2,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """The forward splat of `render.py` on the CPU: several source views of one frame, fused by nearest depth.
 
-Work is split by bands of target rows, which share nothing, so any number of threads gives the same picture. The
-kernels release the GIL and run on a pool of our own: numba's parallel loops abort the process when two Python threads
-(a node's worker and a publisher, say) enter them at once.
+Work is split by bands of target rows, which share nothing, so any number of threads gives the same picture.
 
 Views come best first. A view changes a pixel only where nothing is known yet, or where it sees a surface clearly
-nearer; its tiles (TILE x TILE source pixels with their depth range) are left out when they cannot do either.
+nearer, and only if no better view contradicts it (see `render.contradicts`); its tiles (TILE x TILE source pixels with
+their depth range) are left out when they cannot change anything.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
 
+from inspatio_ros.spatial.parallel import bands, run_parallel
 from inspatio_ros.spatial.render import (
+    CONTRADICTION,
     DEPTH_POWER,
     DEPTH_TOLERANCE,
     FUSE_TOLERANCE,
@@ -38,7 +37,9 @@ TILE = 16
 
 _jit = njit(nogil=True, cache=True, error_model='numpy', fastmath={'contract', 'arcp', 'nsz'})
 _ONE = np.float32(1)
+_HALF = np.float32(0.5)
 _INF = np.float32(np.inf)
+_CONTRADICTION = np.float32(CONTRADICTION)
 _MIN_SHARE = np.float32(MIN_SHARE)
 _BEHIND = np.float32(1 + DEPTH_TOLERANCE)
 _NEARER = np.float32(1 - FUSE_TOLERANCE)
@@ -99,30 +100,12 @@ def splat_views(frames: Sequence[Sequence[View]], size: tuple[int, int], cull: b
     image = torch.empty(len(frames), 3, height, width)
     mask = torch.empty(len(frames), 1, height, width)
     z_depth = torch.empty(len(frames), height, width)
-    threads = torch.get_num_threads()
-    bands = max(1, min(-(-threads // max(len(frames), 1)), height // TILE))
-    jobs = []
-    for views, *planes in zip(frames, image.numpy(), mask.numpy()[:, 0], z_depth.numpy(), strict=True):
-        edges = np.linspace(0, -(-height // TILE), bands + 1).round().astype(int) * TILE
-        jobs += [(views, *(plane[..., top:min(bottom, height), :] for plane in planes), top, height, cull)
-                 for top, bottom in zip(edges[:-1], edges[1:], strict=True)]
+    cells = -(-height // TILE)
+    jobs = [(views, *(plane[..., top * TILE:bottom * TILE, :] for plane in planes), top * TILE, cull)
+            for views, *planes in zip(frames, image.numpy(), mask.numpy()[:, 0], z_depth.numpy(), strict=True)
+            for top, bottom in bands(len(frames), cells)]
     run_parallel(_render_band, jobs)
     return Condition(image, mask, z_depth)
-
-
-def run_parallel(function, jobs: Sequence[tuple]) -> None:
-    """Call `function(*job)` for each job, on as many threads as torch may use; the first error is raised."""
-    threads = torch.get_num_threads()
-    if threads == 1 or len(jobs) == 1:
-        for job in jobs:
-            function(*job)
-    else:
-        list(_pool(threads).map(lambda job: function(*job), jobs))
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix='splat')
 
 
 class _Scratch(threading.local):
@@ -142,30 +125,49 @@ _scratch = _Scratch()
 
 
 def _render_band(views: Sequence[View], image: np.ndarray, mask: np.ndarray, z_depth: np.ndarray, top: int,
-                 target_height: int, cull: bool) -> None:
+                 cull: bool) -> None:
     """Render the target rows [top, top + height) of one frame into image [3, height, W], mask and z_depth."""
     height, width = z_depth.shape
     image[:], mask[:], z_depth[:] = HOLE, 0., np.nan
-    padded = (height + 2) * (width + 2)
-    nearest = _scratch.get('nearest', padded)
+    pitch = width + 2
+    padded = (height + 2) * pitch
+    # Below which depth a view can change a pixel; a border of one pixel, which is thrown away, saves bounds checks.
+    limit, nearest = _scratch.get('limit', padded), _scratch.get('nearest', padded)
+    limit[:] = 0
+    limit.reshape(-1, pitch)[1:-1, 1:-1] = _INF
     sums = _scratch.get('sums', padded * 5).reshape(padded, 5)
-    cells = -(-height // TILE), -(-width // TILE)
-    for view in views:
+    winners = _scratch.get('winners', height * width, np.int32)
+    farthest = np.empty((-(-height // TILE), -(-width // TILE)), np.float32)
+    for rank, view in enumerate(views):
         pixels = view.pixels
         A, b = view.A.astype(np.float32), view.b.astype(np.float32)
-        farthest = _farthest_of_cells(z_depth, *cells) if cull else np.full(cells, _INF)
-        active, touched = _select_tiles(pixels.tile_range, *pixels.z_depth.shape, A, b, top, width, height, farthest)
-        if not active.any():
-            continue
+        _farthest_limits(limit.reshape(-1, pitch), farthest)
+        active, touched = _select_tiles(pixels.tile_range, *pixels.z_depth.shape, A, b, top, width, height,
+                                        farthest if cull else np.full_like(farthest, _INF))
         count = pixels.z_depth.size + 1
         x, y, z = (_scratch.get(name, count) for name in 'xyz')
         index = _scratch.get('index', count, np.int32)
         points = _project(pixels.z_depth, active, A, b, top, width, height, x, y, z, index)
+        if rank and cull:
+            points = _keep_open(points, x, y, z, index, limit, pitch, touched)
         _clear(touched, nearest, sums, width, height)
-        _find_nearest(points, x, y, z, nearest, width + 2)
+        _find_nearest(points, x, y, z, nearest, pitch)
         colour = pixels.colour.reshape(-1, 3)
-        _accumulate(points, x, y, z, index, colour, nearest, sums, width + 2)
-        _resolve(touched, sums, *_to_signed(colour.dtype, view.gain), image, mask, z_depth)
+        _accumulate(points, x, y, z, index, colour, nearest, sums, pitch)
+        won = _find_winners(touched, sums, limit, width, height, winners)
+        shade = _to_signed(colour.dtype, view.gain)
+        for better in views[:rank]:
+            won = _veto(won, winners, sums, *shade, width, *_unproject(better, top), better.pixels.colour,
+                        better.pixels.z_depth, *_to_signed(better.pixels.colour.dtype, better.gain))
+        _resolve(won, winners, sums, *shade, image, mask, z_depth, limit)
+
+
+def _unproject(view: View, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """Give (A, b) float32 that take a pixel of a band that starts at row `top`, and its depth, to the source's pixel."""
+    A = np.linalg.inv(view.A)
+    b = -A @ view.b
+    A[:, 2] += A[:, 1] * top
+    return A.astype(np.float32), b.astype(np.float32)
 
 
 def _to_signed(dtype: np.dtype, gain: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -192,16 +194,13 @@ def _tile_ranges(z_depth):
 
 
 @_jit
-def _farthest_of_cells(z_depth, rows, columns):
-    """Give for each TILE x TILE cell of the target its largest depth so far, inf where it has a hole."""
-    height, width = z_depth.shape
-    farthest = np.zeros((rows, columns), np.float32)
-    for y in range(height):
-        for x in range(width):
-            z = z_depth[y, x]
-            r, c = y // TILE, x // TILE
-            farthest[r, c] = max(farthest[r, c], z if z > 0 else _INF)
-    return farthest
+def _farthest_limits(limit, farthest):
+    """Write for each TILE x TILE cell the largest of the padded limits, inf where the cell has a hole."""
+    farthest[:] = 0
+    for y in range(limit.shape[0] - 2):
+        row, cells = limit[y + 1], farthest[y // TILE]
+        for x in range(limit.shape[1] - 2):
+            cells[x // TILE] = max(cells[x // TILE], row[x + 1])
 
 
 @_jit
@@ -244,7 +243,7 @@ def _select_tiles(ranges, source_height, source_width, A, b, top, width, height,
             # One pixel more on each side: a point is shared among the pixels around it, and float32 rounds.
             ca, cb = int(max(xa - 2, 0)) // TILE, int(min(xb + 2, width - 1)) // TILE
             ra, rb = int(max(ya - 2, 0)) // TILE, int(min(yb + 2, height - 1)) // TILE
-            if (farthest[ra:rb + 1, ca:cb + 1] * _NEARER > za).any():
+            if (farthest[ra:rb + 1, ca:cb + 1] > za).any():
                 active[r, c] = True
                 touched[ra:rb + 1, ca:cb + 1] = True
     return active, touched
@@ -286,6 +285,25 @@ def _project(z_depth, active, A, b, top, width, height, xs, ys, zs, index):
                 xs[count], ys[count], zs[count], index[count] = px, py, pz, y * source_width + x
                 count += (pz > 0) & (pz < _INF) & (px > -1) & (px < x_end) & (py > -1) & (py < y_end)
     return count
+
+
+@_jit
+def _keep_open(count, xs, ys, zs, index, limit, pitch, touched):
+    """Keep, in place, the points that can change one of the four pixels around them; mark the cells of those."""
+    kept = 0
+    for i in range(count):
+        x, y, z = xs[i], ys[i], zs[i]
+        p = int(y + _ONE) * pitch + int(x + _ONE)
+        xs[kept], ys[kept], zs[kept], index[kept] = x, y, z, index[i]
+        kept += max(max(limit[p], limit[p + 1]), max(limit[p + pitch], limit[p + pitch + 1])) > z
+    touched[:] = False
+    for i in range(kept):
+        row, column = int(ys[i] + _ONE), int(xs[i] + _ONE)
+        # The padded pixel (row, column) is pixel (row - 1, column - 1).
+        r0, c0 = max(row - 1, 0) // TILE, max(column - 1, 0) // TILE
+        r1, c1 = min(row // TILE, touched.shape[0] - 1), min(column // TILE, touched.shape[1] - 1)
+        touched[r0, c0] = touched[r0, c1] = touched[r1, c0] = touched[r1, c1] = True
+    return kept
 
 
 @_jit
@@ -350,25 +368,62 @@ def _accumulate(count, xs, ys, zs, index, colour, nearest, sums, pitch):
 
 
 @_jit
-def _resolve(touched, sums, factor, offset, image, mask, z_depth):
-    """Write the weighted means of the touched cells wherever nothing, or only something farther, is known."""
-    height, width = z_depth.shape
+def _find_winners(touched, sums, limit, width, height, winners):
+    """List the pixels (y * width + x) that the view changes; bring their sums to weighted means."""
+    won = 0
+    for y in range(height):
+        for c in range(touched.shape[1]):
+            if not touched[y // TILE, c]:
+                continue
+            for x in range(c * TILE, min((c + 1) * TILE, width)):
+                p = (y + 1) * (width + 2) + x + 1
+                total, z_sum = sums[p, 4], sums[p, 3]
+                # Depth is not below the limit where nothing fell (0 < 0) or what is known is as near.
+                if z_sum < limit[p] * total:
+                    sums[p, 4] = _ONE / total
+                    winners[won] = y * width + x
+                    won += 1
+    return won
+
+
+@_jit
+def _veto(won, winners, sums, factor, offset, width, A, b, colour, source_z, source_factor, source_offset):
+    """Drop from the winners what a better view, whose pixel (A, b) gives, shows in another colour."""
+    source_height, source_width = source_z.shape
+    kept = 0
+    for n in range(won):
+        y, x = winners[n] // width, winners[n] % width
+        p = (y + 1) * (width + 2) + x + 1
+        inverse = sums[p, 4]
+        z, column, row = sums[p, 3] * inverse, np.float32(x), np.float32(y)
+        pz = (A[2, 0] * column + A[2, 1] * row + A[2, 2]) * z + b[2]
+        px = ((A[0, 0] * column + A[0, 1] * row + A[0, 2]) * z + b[0]) / pz + _HALF
+        py = ((A[1, 0] * column + A[1, 1] * row + A[1, 2]) * z + b[1]) / pz + _HALF
+        difference = np.float32(0)
+        if pz > 0 and px >= 0 and py >= 0 and px < source_width and py < source_height:
+            i, j = int(py), int(px)
+            if not source_z[i, j] > 0:
+                for channel in range(3):
+                    own = min(sums[p, channel] * inverse * factor[channel] + offset[channel], _ONE)
+                    theirs = min(colour[i, j, channel] * source_factor[channel] + source_offset[channel], _ONE)
+                    difference = max(difference, abs(own - theirs))
+        winners[kept] = winners[n]
+        kept += not difference > _CONTRADICTION
+    return kept
+
+
+@_jit
+def _resolve(won, winners, sums, factor, offset, image, mask, z_depth, limit):
+    """Write the winners' weighted means, and the limits that they set for the next view."""
+    width = z_depth.shape[1]
     f0, f1, f2 = factor
     o0, o1, o2 = offset
-    for r in range(touched.shape[0]):
-        for c in range(touched.shape[1]):
-            if not touched[r, c]:
-                continue
-            for y in range(r * TILE, min((r + 1) * TILE, height)):
-                for x in range(c * TILE, min((c + 1) * TILE, width)):
-                    p = (y + 1) * (width + 2) + x + 1
-                    total, z_sum = sums[p, 4], sums[p, 3]
-                    inverse = _ONE / total
-                    z = z_sum * inverse
-                    before = z_depth[y, x]
-                    if total > 0 and not z >= before * _NEARER:
-                        red, green, blue = sums[p, 0], sums[p, 1], sums[p, 2]
-                        image[0, y, x] = min(red * inverse * f0 + o0, _ONE)
-                        image[1, y, x] = min(green * inverse * f1 + o1, _ONE)
-                        image[2, y, x] = min(blue * inverse * f2 + o2, _ONE)
-                        mask[y, x], z_depth[y, x] = _ONE, z
+    for n in range(won):
+        y, x = winners[n] // width, winners[n] % width
+        p = (y + 1) * (width + 2) + x + 1
+        inverse = sums[p, 4]
+        red, green, blue, z = sums[p, 0] * inverse, sums[p, 1] * inverse, sums[p, 2] * inverse, sums[p, 3] * inverse
+        image[0, y, x] = min(red * f0 + o0, _ONE)
+        image[1, y, x] = min(green * f1 + o1, _ONE)
+        image[2, y, x] = min(blue * f2 + o2, _ONE)
+        mask[y, x], z_depth[y, x], limit[p] = _ONE, z, z * _NEARER

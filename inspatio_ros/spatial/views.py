@@ -6,7 +6,7 @@ Every frame is known by a sparse set of points (GRID of its pixels, lifted by it
 the target takes a fraction of a millisecond, and tells how much of each cell of the target a frame covers: a point
 stands for the area of its piece of the source image, magnified by the change of distance. Frames are then taken
 greedily, each for what it adds, until a frame would add less than LEAST_GAIN of the view. What is blown up counts less,
-in proportion to the loss of resolution, so the frame from close by is preferred to the one from afar.
+in proportion to the loss of resolution, and so does what was recorded from elsewhere (PARALLAX_WEIGHT).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from numba import njit
 
 from inspatio_ros.geometry import PinholeCamera, invert
 from inspatio_ros.reference.base import Reference
+from inspatio_ros.spatial.parallel import bands, run_parallel
 
 #: Points (columns, rows) by which a source frame is known, and cells by which a target view is.
 GRID = (32, 20)
@@ -27,6 +28,9 @@ MOST_CANDIDATES = 1000
 LEAST_GAIN = 0.005
 #: A frame that lies behind what another sees in the same cell, beyond this ratio of depths, is probably hidden.
 HIDDEN_RATIO = 1.3
+#: A frame recorded a distance d away from the target camera counts 1 / (1 + this d / z) for what lies at depth z: it
+#: sees other sides of things, and errors of its depth show.
+PARALLAX_WEIGHT = 2.
 #: The share of a cell that a frame must cover to count as evidence that something is there.
 ENOUGH = 0.25
 #: The largest magnification that is told apart.
@@ -38,7 +42,7 @@ class Choice:
     """Frames for a target view, best first: those recorded from nearest to it show it with the least distortion.
 
     `frames` indices; `magnification` per frame, the median of how many times larger it recorded things from afar
-    than the target sees them; `coverage` the share of the view that they cover together.
+    than the target sees them; `coverage` the share of the view that they cover together (less what is discounted).
     """
 
     frames: list[int]
@@ -55,6 +59,7 @@ class ViewChooser:
         self._centres = reference.T_world_camera[self._frames, :3, 3]
         self._camera = reference.camera
         self._points, self._source_z = _sparse_points(reference, self._frames)
+        self._middles, self._radii = _bounding_spheres(self._points)
 
     def choose(self, camera: PinholeCamera, T_world_camera: np.ndarray, most: int) -> Choice:
         """Choose up to `most` frames that together cover the views of the poses [F, 4, 4] of a block.
@@ -73,13 +78,31 @@ class ViewChooser:
     def _cover(self, camera: PinholeCamera, T_world_camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Give the covered share of each cell [N, cells] by each frame, and the frame's median magnification [N]."""
         T = invert(T_world_camera)
-        width, height = camera.width / GRID[0], camera.height / GRID[1]
+        columns, rows = GRID
+        width, height = camera.width / columns, camera.height / rows
         # Everything in cells of the target; a point's piece of its source image is `piece` cells wide and high
         # when seen from the distance that it was recorded at.
         cells = np.array([camera.fx / width, camera.fy / height, (camera.cx + 0.5) / width, (camera.cy + 0.5) / height])
         piece = np.array([camera.fx / self._camera.fx * self._camera.width / camera.width,
                           camera.fy / self._camera.fy * self._camera.height / camera.height])
-        return _cover_cells(self._points, self._source_z, T[:3, :3], T[:3, 3], cells, piece)
+        distance = np.linalg.norm(self._centres - T_world_camera[:3, 3], axis=1)
+        visible = self._in_frustum(cells, T)
+        cover = np.zeros((len(self._frames), rows, columns), np.float32)
+        depth = np.zeros_like(cover)
+        magnification = np.ones(len(self._frames))
+        run_parallel(_cover_cells, [
+            (visible[start:end], self._points, self._source_z, distance, T[:3, :3], T[:3, 3], cells, piece,
+             cover, depth, magnification) for start, end in bands(1, len(visible))])
+        _discount_hidden(visible, cover, depth)
+        return cover.reshape(len(cover), -1), magnification
+
+    def _in_frustum(self, cells: np.ndarray, T_camera_world: np.ndarray) -> np.ndarray:
+        """Give the frames (rows of the point sets) whose bounding sphere reaches into the view."""
+        fx, fy, cx, cy = cells
+        planes = np.array([[fx, 0, cx], [-fx, 0, GRID[0] - cx], [0, fy, cy], [0, -fy, GRID[1] - cy], [0, 0, 1]])
+        planes /= np.linalg.norm(planes, axis=1, keepdims=True)
+        middles = self._middles @ T_camera_world[:3, :3].T + T_camera_world[:3, 3]
+        return np.flatnonzero((middles @ planes.T > -self._radii[:, None]).all(axis=1))
 
 
 def _sparse_points(reference: Reference, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -99,6 +122,16 @@ def _sparse_points(reference: Reference, indices: np.ndarray) -> tuple[np.ndarra
     return points, depths
 
 
+def _bounding_spheres(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give a sphere about each frame's known points: middles [N, 3], radii [N]; -inf where nothing is known."""
+    known = np.isfinite(points).all(axis=2, keepdims=True)
+    low = np.where(known, points, np.inf).min(axis=1)
+    high = np.where(known, points, -np.inf).max(axis=1)
+    middles = np.where(known.any(axis=1), (low + high) / 2, 0.)
+    radii = np.where(known, np.linalg.norm(points - middles[:, None], axis=2, keepdims=True), -np.inf).max(axis=(1, 2))
+    return middles, radii
+
+
 def _greedy(cover: np.ndarray, most: int) -> list[int]:
     """Take rows of cover [N, cells] one by one, each for what it adds to the best cover of the cells so far."""
     chosen: list[int] = []
@@ -114,18 +147,14 @@ def _greedy(cover: np.ndarray, most: int) -> list[int]:
 
 
 @njit(nogil=True, cache=True, error_model='numpy')
-def _cover_cells(points, source_z, R, t, cells, piece):
-    """Lay the pieces of each frame over the GRID cells of the target: cover [N, cells] in 0..1, magnification [N]."""
-    frames, count = source_z.shape
-    columns, rows = GRID
+def _cover_cells(visible, points, source_z, distance, R, t, cells, piece, cover, depth, magnification):
+    """Lay the pieces of visible frames over the GRID cells: sums of cover and of cover * depth [N, rows, columns]."""
+    rows, columns = cover.shape[1:]
     fx, fy, cx, cy = cells
-    cover = np.zeros((frames, rows, columns), np.float32)
-    depth = np.zeros((frames, rows, columns), np.float32)
-    magnification = np.ones(frames)
-    ratios = np.empty(count)
-    for f in range(frames):
+    ratios = np.empty(source_z.shape[1])
+    for f in visible:
         seen = 0
-        for i in range(count):
+        for i in range(source_z.shape[1]):
             px, py, pz = points[f, i]
             z = R[2, 0] * px + R[2, 1] * py + R[2, 2] * pz + t[2]
             if not z > 0:
@@ -137,19 +166,17 @@ def _cover_cells(points, source_z, R, t, cells, piece):
             ratio = source_z[f, i] / z
             ratios[seen] = ratio
             seen += 1
-            _lay(cover[f], depth[f], x, y, z, min(ratio, MOST_MAGNIFIED), piece)
+            quality = min(1., 1. / ratio) / (1. + PARALLAX_WEIGHT * distance[f] / z)
+            _lay(cover[f], depth[f], x, y, z, min(ratio, MOST_MAGNIFIED), quality, piece)
         if seen:
             magnification[f] = np.median(ratios[:seen])
-    _discount_hidden(cover, depth)
-    return cover.reshape(frames, -1), magnification
 
 
 @njit(nogil=True, cache=True, error_model='numpy')
-def _lay(cover, depth, x, y, z, ratio, piece):
+def _lay(cover, depth, x, y, z, ratio, quality, piece):
     """Add one piece, `ratio` times as large as recorded, about (x, y) to the cells that it overlaps."""
     rows, columns = cover.shape
     half_x, half_y = 0.5 * ratio * piece[0], 0.5 * ratio * piece[1]
-    quality = min(1., 1. / ratio)
     for r in range(max(int(y - half_y), 0), min(int(y + half_y), rows - 1) + 1):
         height = min(y + half_y, r + 1.) - max(y - half_y, r * 1.)
         for c in range(max(int(x - half_x), 0), min(int(x + half_x), columns - 1) + 1):
@@ -159,16 +186,18 @@ def _lay(cover, depth, x, y, z, ratio, piece):
 
 
 @njit(nogil=True, cache=True, error_model='numpy')
-def _discount_hidden(cover, depth):
+def _discount_hidden(visible, cover, depth):
     """Turn summed depths to means, limit cover to 1, and discount what lies behind what another frame sees."""
-    frames, rows, columns = cover.shape
-    for r in range(rows):
-        for c in range(columns):
-            nearest = np.float32(np.inf)
-            for f in range(frames):
+    rows, columns = cover.shape[1:]
+    nearest = np.full((rows, columns), np.float32(np.inf))
+    for f in visible:
+        for r in range(rows):
+            for c in range(columns):
                 if cover[f, r, c] > ENOUGH:
-                    nearest = min(nearest, depth[f, r, c] / cover[f, r, c])
-            for f in range(frames):
+                    nearest[r, c] = min(nearest[r, c], depth[f, r, c] / cover[f, r, c])
+    for f in visible:
+        for r in range(rows):
+            for c in range(columns):
                 if cover[f, r, c] > 0:
-                    mean = depth[f, r, c] / cover[f, r, c]
-                    cover[f, r, c] = min(cover[f, r, c], 1.) * min(1., HIDDEN_RATIO * nearest / mean) ** 4
+                    behind = min(HIDDEN_RATIO * nearest[r, c] * cover[f, r, c] / depth[f, r, c], 1.)
+                    cover[f, r, c] = min(cover[f, r, c], 1.) * (behind * behind) * (behind * behind)
