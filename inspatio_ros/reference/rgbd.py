@@ -27,11 +27,9 @@ from inspatio_ros.reference.base import Reference, ReferenceFrame, estimate_up
 from inspatio_ros.tum import read_tum
 
 _IMAGES = ('.jpg', '.jpeg', '.png')
-_INTRINSICS = ('fx', 'fy', 'cx', 'cy', 'width', 'height')
+_INTRINSICS = ('fx', 'fy', 'cx', 'cy', 'width', 'height', 'depth_scale')
 _METADATA = {'name': str, 'static': bool, 'up': list, 'scale': str}
 _SCALES = ('metric', 'relative')
-#: Where intrinsics.json says nothing else, depth is in millimetres, as most sensors and tools write it.
-_DEFAULT_DEPTH_SCALE = 1000.
 #: The last bytes of a whole file; one whose copy was cut short lacks them.
 _ENDINGS = {'JPEG': b'\xff\xd9', 'PNG': b'IEND\xaeB`\x82'}
 #: Writers may put a few bytes behind the end.
@@ -60,7 +58,10 @@ class RgbdFolder(Reference):
 
     def frame(self, index: int) -> ReferenceFrame:
         """Read one frame; RecordingError where its pixels cannot be decoded."""
-        return self._kept(int(index))
+        index = int(index)
+        if not -len(self) <= index < len(self):
+            raise IndexError(f'frame {index} of a recording of {len(self)} frames')
+        return self._kept(index % len(self))
 
     def _read(self, index: int) -> ReferenceFrame:
         colour_file, depth_file = self._files[index]
@@ -113,8 +114,8 @@ def _read_intrinsics(path: Path) -> tuple[PinholeCamera, float]:
     for name in _INTRINSICS:
         if name not in plain:
             raise RecordingError(f'{path}: the field {name!r} is missing; it needs {", ".join(_INTRINSICS)}')
-    scale = plain.get('depth_scale', _DEFAULT_DEPTH_SCALE)
-    for name, value in (*((name, plain[name]) for name in _INTRINSICS), ('depth_scale', scale)):
+    for name in _INTRINSICS:
+        value = plain[name]
         usable = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
         if not usable or (value <= 0 and name not in ('cx', 'cy')):
             kind = 'finite' if name in ('cx', 'cy') else 'positive'
@@ -122,7 +123,7 @@ def _read_intrinsics(path: Path) -> tuple[PinholeCamera, float]:
     if plain.get('distortion_model', 'none') not in ('none', None, ''):
         raise RecordingError(f'{path}: distortion_model {plain["distortion_model"]!r} is not supported; undistort the '
                              'images first and say "none"')
-    fx, fy, cx, cy, width, height = (plain[name] for name in _INTRINSICS)
+    fx, fy, cx, cy, width, height, scale = (plain[name] for name in _INTRINSICS)
     return PinholeCamera(float(fx), float(fy), float(cx), float(cy), int(width), int(height)), float(scale)
 
 
