@@ -52,8 +52,8 @@ class InspatioNode(LifecycleNode):
         self._world: World | None = None
         self._failure: BaseException | None = None
         self._simulated = SimulatedClock()
-        self._parameters = Parameters(self, lambda: self._worker is not None, self._apply)
-        for line in self._parameters.unknown(list(getattr(self, '_parameter_overrides', {}))):
+        self._table = Parameters(self, lambda: self._worker is not None, self._apply)
+        for line in self._table.unknown():
             self.get_logger().warning(line)
         for name in ('reset', 'pause', 'resume', 'save_map'):
             self.create_service(Trigger, f'~/{name}', getattr(self, f'_on_{name}'))
@@ -65,7 +65,17 @@ class InspatioNode(LifecycleNode):
     @property
     def settings(self) -> Settings:
         """The parameters' values."""
-        return self._parameters.settings
+        return self._table.settings
+
+    @property
+    def camera(self) -> VirtualCamera | None:
+        """What a configured node has, None before."""
+        return self._camera
+
+    @property
+    def worker(self) -> Worker | None:
+        """Who makes the frames of a configured node, None before."""
+        return self._worker
 
     def bring_up(self) -> bool:
         """Configure and activate; False if that failed, which was then said."""

@@ -19,6 +19,7 @@ class Pacer:
         self.period = round(NANOSECONDS / frame_rate)
         self._patience = max(round(patience * NANOSECONDS), 4 * self.period)
         self._last: int | None = None
+        self._shown_at = 0
         #: How often frames came too late to keep the grid.
         self.slips = 0
 
@@ -29,7 +30,7 @@ class Pacer:
         """
         stamp = self._stamp(now, periods * self.period)
         if stamp is not None:
-            self._last = stamp
+            self._last, self._shown_at = stamp, now
         return stamp
 
     def _stamp(self, now: int, wait: int) -> int | None:
@@ -41,8 +42,10 @@ class Pacer:
             self.slips += 1
             return now
         # A timer fires a little late each time, never early: half a period of tolerance lets the grid move to the
-        # earliest time it fires, where waiting for `due` would miss every second shot.
-        return min(due, now) if now >= due - self.period // 2 and now > self._last else None
+        # earliest time it fires, where waiting for `due` would miss every second shot. Frames that are caught up with
+        # in one shot have no such excuse.
+        early = self.period // 2 if now > self._shown_at else 0
+        return min(due, now) if now >= due - early and now > self._last else None
 
     def restart(self) -> None:
         """Start the grid anew with the next frame, after a pause."""

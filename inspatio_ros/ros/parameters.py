@@ -48,12 +48,16 @@ class Spec:
     bounds: tuple[float, float] | None = None
     step: int = 0
     choices: tuple[str, ...] | None = None
+    #: How many numbers it is a list of; 0: it is no list.
+    length: int = 0
 
     def problem(self, value: Any) -> str | None:
         """Say in one sentence why a value cannot be, None if it can."""
         if self.choices and value not in self.choices:
             return f'{self.name} {value!r} is unknown; choose one of {", ".join(self.choices)}'
-        values = value if isinstance(value, (list, tuple)) or hasattr(value, 'typecode') else [value]
+        if self.length and len(value) != self.length:
+            return f'{self.name} has {len(value)} numbers; it takes {self.length}'
+        values = value if self.length else [value]
         for number in values:
             if isinstance(number, float) and not math.isfinite(number):
                 return f'{self.name} {number} is not a finite number'
@@ -70,15 +74,16 @@ class Spec:
             return ', '.join(self.choices)
         if not self.bounds:
             return ''
-        low, high = self.bounds
-        return f'{low:g} to {high:g}' + (f', multiples of {self.step}' if self.step else '')
+        low, high = (bound if isinstance(bound, int) else f'{bound:g}' for bound in self.bounds)
+        return f'{low} to {high}' + (f', multiples of {self.step}' if self.step else '')
 
 
 def _parameter(default: Any, description: str, when: str = CONFIGURE, *, name: str = '',
                bounds: tuple[float, float] | None = None, step: int = 0,
                choices: tuple[str, ...] | None = None) -> Any:
-    return dataclasses.field(default=default, metadata={
-        'spec': Spec(name, description, when, bounds, step, choices)})
+    length = len(default) if isinstance(default, tuple) else 0
+    spec = Spec(name, description, when, bounds, step, choices, length)
+    return dataclasses.field(default=default, metadata={'spec': spec})
 
 
 @dataclass(frozen=True)
@@ -188,6 +193,8 @@ class Parameters:
         self._fields = {spec.name: name for name, spec in self._specs.items()}
         self._is_configured, self._changed = is_configured, changed
         self._declared = False
+        # What the node was started with; rclpy keeps it to itself, and says nothing of what nobody declared.
+        self._given: dict[str, Parameter] = getattr(node, '_parameter_overrides', {})
         node.add_on_set_parameters_callback(self._judge)
         values = {name: self._declare(node, name) for name in self._specs}
         self.settings = Settings(**values)
@@ -206,8 +213,9 @@ class Parameters:
             raise ConfigurationError(f'parameter {spec.name} has the wrong type; it must be '
                                      f'{"a list of " if isinstance(default, list) else ""}{kind}{hint}') from error
         except InvalidParameterValueException as error:
-            raise ConfigurationError(f'parameter {error.args[0].split(": ", 1)[-1] if error.args else error}'
-                                     ) from error
+            given = self._given.get(spec.name)
+            problem = given is not None and spec.problem(given.value)
+            raise ConfigurationError(f'parameter {problem or str(error).partition("Reason: ")[2]}') from error
         return tuple(value) if isinstance(default, list) else value
 
     def _judge(self, parameters: list[Parameter]) -> SetParametersResult:
@@ -219,9 +227,6 @@ class Parameters:
                 continue
             spec, value = self._specs[field], parameter.value
             reason = spec.problem(value)
-            default = getattr(Settings, field)
-            if isinstance(default, tuple) and len(value) != len(default):
-                reason = f'{spec.name} has {len(value)} numbers; it takes {len(default)}'
             if reason is None and self._declared and spec.when == CONFIGURE and self._is_configured():
                 reason = (f'{spec.name} is read when the node is configured; clean the node up, set it, and configure '
                           'the node again')
@@ -230,18 +235,18 @@ class Parameters:
         return SetParametersResult(successful=True)
 
     def _take(self, parameters: list[Parameter]) -> None:
-        new = {self._fields[p.name]: tuple(p.value) if isinstance(getattr(Settings, self._fields[p.name]), tuple)
-               else p.value for p in parameters if p.name in self._fields}
+        new = {self._fields[p.name]: tuple(p.value) if self._specs[self._fields[p.name]].length else p.value
+               for p in parameters if p.name in self._fields}
         if new:
             self.settings = dataclasses.replace(self.settings, **new)
             self._changed(self.settings)
 
-    def unknown(self, given: list[str]) -> list[str]:
-        """Name the given parameters that no one declared, each with what may have been meant."""
+    def unknown(self) -> list[str]:
+        """Name the parameters that the node was started with and no one declared, each with what may be meant."""
         # Declared by rclpy itself, or when the publishers are made.
         ignored = ('qos_overrides.', 'use_sim_time', 'start_type_description_service')
         lines = []
-        for name in sorted(given):
+        for name in sorted(self._given):
             if name not in self._fields and not name.startswith(ignored):
                 near = difflib.get_close_matches(name, self._fields, 1)
                 lines.append(f'parameter {name} is unknown and changes nothing'

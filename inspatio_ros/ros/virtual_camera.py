@@ -126,6 +126,7 @@ class VirtualCamera:
         self.meter.restart()
         self._last_odometry = time.monotonic()
         self.active = True
+        self._listen_in()
         self._worker.resume()
         self._worker.run(True)
         self._timer.reset()
@@ -225,8 +226,7 @@ class VirtualCamera:
     def _tick(self) -> None:
         if not self.active:
             return
-        self.heard = self.camera.heard()
-        self._worker.listen(self.heard or not self.settings.idle_unheard)
+        self._listen_in()
         # More than one is due where a tick came late; the bound keeps a backlog from starving other callbacks.
         for _ in range(4):
             frame = self._worker.peek()
@@ -235,7 +235,12 @@ class VirtualCamera:
                 break
             frame = self._worker.take()
             if frame is not None:
-                self._show(frame, stamp)
+                self.show(frame, stamp)
+
+    def _listen_in(self) -> None:
+        """Tell the worker whether images are worth making."""
+        self.heard = self.camera.heard()
+        self._worker.listen(self.heard or not self.settings.idle_unheard)
 
     def _due(self, frame: Frame) -> int | None:
         """Give the stamp of a frame if it is to be shown now."""
@@ -253,7 +258,8 @@ class VirtualCamera:
     def _on_pace(self) -> bool:
         return self._pace.next_stamp(self._timer.clock.now().nanoseconds) is not None
 
-    def _show(self, frame: Frame, stamp: int) -> None:
+    def show(self, frame: Frame, stamp: int) -> None:
+        """Publish a frame on every topic, all with one stamp in nanoseconds."""
         if self._tf is not None:
             self._tf.publish(frame, stamp, self._odom_frame)
         self.camera.publish(frame, stamp)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -34,7 +35,7 @@ class WorldMap:
         """Take `reference` as open_reference does; `voxel_size` in metres; `T_map_world` [4, 4]."""
         self._command = [sys.executable, '-m', fusion.__name__, '--reference', reference, '--voxel-size',
                          str(voxel_size), '--max-frames', str(max_frames), '--pose',
-                         *(repr(float(v)) for v in np.ravel(T_map_world))]
+                         json.dumps(np.asarray(T_map_world).tolist())]
         self._folder: Path | None = None
         self._map: FusedMap | None = None
         self._process: subprocess.Popen | None = None

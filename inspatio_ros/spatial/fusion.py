@@ -9,6 +9,7 @@ Open3D holds Python's lock for seconds at a time, so whoever publishes images me
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
@@ -85,10 +86,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--output', required=True, type=Path, help=f'existing folder that gets {ARRAYS} and {PLY}')
     parser.add_argument('--voxel-size', type=float, default=0.03, help='metres')
     parser.add_argument('--max-frames', type=int, default=60, help='frames that are fused at most')
-    parser.add_argument('--pose', type=float, nargs=16, help='4x4 matrix, row by row, that takes the world elsewhere')
+    parser.add_argument('--pose', type=json.loads, help='4x4 matrix as JSON that takes the world to another frame')
     args = parser.parse_args(argv)
     os.nice(10)
-    pose = None if args.pose is None else np.reshape(args.pose, (4, 4))
+    pose = None if args.pose is None else np.array(args.pose)
     try:
         from inspatio_ros.reference import open_reference
         write(fuse(open_reference(args.reference), args.voxel_size, args.max_frames, T_out_world=pose), args.output)

@@ -1,0 +1,63 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Start the node, which brings itself up to active, and RViz if asked for.
+
+    ros2 launch inspatio_ros inspatio.launch.py reference:=/path/to/recording use_rviz:=true
+
+Arguments are for what differs from one deployment to the next; everything else belongs into `params_file`. An argument
+that is not given is not passed on, so that it never beats the file unseen.
+"""
+
+from __future__ import annotations
+
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.substitutions import FindPackageShare
+
+from launch import LaunchContext, LaunchDescription
+
+NAME = 'inspatio'
+
+#: Arguments that override a parameter of the node if, and only if, they are given; with the parameter's type.
+OVERRIDES = {'reference': str, 'use_sim_time': bool, 'autostart': bool}
+
+ARGUMENTS = [
+    DeclareLaunchArgument('reference', default_value='', description="recording: a folder, or 'sample'; empty: as in "
+                          'params_file'),
+    DeclareLaunchArgument('params_file', default_value='', description="the node's parameters (YAML); examples are in "
+                          "this package's config folder"),
+    DeclareLaunchArgument('namespace', default_value='', description='namespace of the node, its topics and RViz'),
+    DeclareLaunchArgument('use_sim_time', default_value='', description='true: follow /clock; empty: as in '
+                          'params_file'),
+    DeclareLaunchArgument('autostart', default_value='', description='false: stay unconfigured until a lifecycle '
+                          'manager takes over; empty: as in params_file'),
+    DeclareLaunchArgument('use_rviz', default_value='false', choices=['true', 'false'], description='start RViz too'),
+    DeclareLaunchArgument('log_level', default_value='info', description='debug, info, warn, error'),
+]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Describe what is started."""
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=start)])
+
+
+def start(context: LaunchContext) -> list[Node]:
+    """Start the node with the arguments that were given, and RViz if asked for."""
+    def given(name: str) -> str:
+        return LaunchConfiguration(name).perform(context)
+
+    overrides = {name: ParameterValue(given(name), value_type=kind) for name, kind in OVERRIDES.items() if given(name)}
+    nodes = [Node(
+        package='inspatio_ros', executable='inspatio_node', name=NAME, namespace=given('namespace'), output='screen',
+        # Whatever keeps the node from running ends the launch, with the node's one line as the last thing said.
+        on_exit=Shutdown(reason='inspatio_node ended'),
+        parameters=[*([given('params_file')] if given('params_file') else []), *([overrides] if overrides else [])],
+        arguments=['--ros-args', '--log-level', f'{NAME}:={given("log_level")}'])]
+    if given('use_rviz') == 'true':
+        view = PathJoinSubstitution([FindPackageShare('inspatio_ros'), 'rviz', 'inspatio.rviz'])
+        sim_time = [{'use_sim_time': overrides['use_sim_time']}] if 'use_sim_time' in overrides else []
+        nodes.append(Node(package='rviz2', executable='rviz2', name='rviz', namespace=given('namespace'),
+                          arguments=['-d', view], parameters=sim_time, output='log'))
+    return nodes

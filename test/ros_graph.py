@@ -1,0 +1,96 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""A ROS graph of a test's own: the node under test and a probe beside it, in one thread."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import contextmanager
+
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile
+
+from inspatio_ros.ros.node import InspatioNode
+
+#: Small and quick: what is tested is the node, not the simulator.
+SMALL = {'reference': 'sample', 'generator': 'render', 'width': 96, 'height': 64, 'frame_rate': 20.,
+         'frames_per_block': 3, 'clearance.enabled': False}
+
+# Other test processes on this machine start elsewhere.
+_domains = itertools.cycle(range(1 + os.getpid() % 80, 102))
+
+
+class Graph:
+    """The node under test (`node`), a `probe`, and what the probe received, by topic."""
+
+    def __init__(self, context: Context, parameters: dict, namespace: str = '') -> None:
+        self.received = defaultdict(list)
+        self.node = InspatioNode(context=context, namespace=namespace, use_global_arguments=False,
+                                 parameter_overrides=[Parameter(name, value=value)
+                                                      for name, value in (SMALL | parameters).items()])
+        self.probe = Node('probe', context=context, namespace=namespace, use_global_arguments=False)
+        self.executor = SingleThreadedExecutor(context=context)
+        for node in (self.node, self.probe):
+            self.executor.add_node(node)
+
+    def close(self) -> None:
+        self.executor.shutdown()
+        self.probe.destroy_node()
+        self.node.destroy_node()
+
+    def listen(self, kind: type, topic: str, latched: bool = False) -> list:
+        qos = QoSProfile(depth=50)
+        if latched:
+            qos.durability = QoSDurabilityPolicy.TRANSIENT_LOCAL
+        self.probe.create_subscription(kind, topic, self.received[topic].append, qos)
+        return self.received[topic]
+
+    def publisher(self, kind: type, topic: str) -> object:
+        """Create a publisher and wait until the node hears it."""
+        publisher = self.probe.create_publisher(kind, topic, 10)
+        self.until(lambda: publisher.get_subscription_count() > 0)
+        return publisher
+
+    def until(self, condition: Callable[[], object], timeout: float = 20.) -> None:
+        """Spin until a condition holds; fail if it does not in time."""
+        end = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < end, f'not within {timeout} s'
+            self.executor.spin_once(timeout_sec=0.05)
+
+    def spin(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.executor.spin_once(timeout_sec=0.02)
+
+    def call(self, kind: type, service: str, request: object = None, timeout: float = 30.) -> object:
+        client = self.probe.create_client(kind, service)
+        self.until(client.service_is_ready)
+        future = client.call_async(request or kind.Request())
+        self.until(future.done, timeout)
+        return future.result()
+
+    def up(self) -> Graph:
+        assert self.node.bring_up()
+        return self
+
+
+@contextmanager
+def private_graph(parameters: dict | None = None, namespace: str = ''):
+    """Give a Graph in a context and a domain of its own."""
+    context = Context()
+    rclpy.init(args=[], context=context, domain_id=next(_domains))
+    graph = Graph(context, parameters or {}, namespace)
+    try:
+        yield graph
+    finally:
+        graph.close()
+        rclpy.shutdown(context=context)
