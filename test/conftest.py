@@ -8,6 +8,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples on every machine, however slow or busy it is.
+settings.register_profile('inspatio', deadline=None, derandomize=True, database=None)
+settings.load_profile('inspatio')
 
 
 def find_shared() -> Path:
