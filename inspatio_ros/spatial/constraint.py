@@ -18,7 +18,7 @@ from inspatio_ros.spatial.densify import DenseFrame, densify, grid_of_target, re
 from inspatio_ros.spatial.exposure import match_exposure
 from inspatio_ros.spatial.parallel import run_parallel
 from inspatio_ros.spatial.render import Condition, contradicts, fuse, pixel_motion, splat
-from inspatio_ros.spatial.splat_kernel import SourcePixels, View, splat_views
+from inspatio_ros.spatial.splat_cpu import SourcePixels, View, splat_views
 from inspatio_ros.spatial.views import Choice, ViewChooser
 
 #: Views of a static recording are chosen once for so many frames (half a second): a choice for every frame would make
@@ -146,7 +146,8 @@ class SpatialConstraint:
 
     def _render_frame(self, sources: list[tuple[_Source, np.ndarray]], T_world_camera: np.ndarray) -> Condition:
         views = [(source.exposed(gain)[None], source.z_depth[None], source.dense.K,
-                  (invert(T_world_camera) @ source.dense.T_world_camera)[None], self.camera.K) for source, gain in sources]
+                  (invert(T_world_camera) @ source.dense.T_world_camera)[None], self.camera.K)
+                 for source, gain in sources]
         conditions = [splat(*view, (self.camera.width, self.camera.height), kernel='torch') for view in views]
         contradicted = [torch.zeros_like(conditions[0].z_depth, dtype=torch.bool)]
         for rank, condition in enumerate(conditions[1:], start=1):

@@ -73,7 +73,7 @@ def grid_of_source(source: PinholeCamera, target: PinholeCamera, density: int = 
 
 def resample_colour(image: np.ndarray, grid: Grid) -> np.ndarray:
     """Resample uint8 [h, w, 3] to a grid: bilinear where it is finer, the mean of each pixel's area where coarser."""
-    if grid.scale_x == grid.scale_y == 1. and grid.left == grid.top == 0. and image.shape[:2] == (grid.height, grid.width):
+    if grid == Grid(1., 1., 0., 0., image.shape[1], image.shape[0]):
         return image
     if min(grid.scale_x, grid.scale_y) < 1:
         return densify_kernel.area_mean(np.ascontiguousarray(image), grid.scale_x, grid.scale_y, grid.left, grid.top,

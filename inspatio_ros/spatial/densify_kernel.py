@@ -5,13 +5,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-_jit = njit(nogil=True, cache=True, error_model='numpy')
+from inspatio_ros.compiled import compiled
+
 _NAN = np.float32(np.nan)
 
 
-@_jit
+@compiled()
 def drop_flying(z_depth, per_pixel):
     """Give z_depth with NaN where unknown, and where depth rises (or falls) by `per_pixel` a pixel on both sides."""
     height, width = z_depth.shape
@@ -32,7 +32,7 @@ def drop_flying(z_depth, per_pixel):
     return out
 
 
-@_jit
+@compiled()
 def _reach(z_depth, y, x, dy, dx, limit):
     """Give the steps (0: none within limit) to the first known depth from (y, x) along (dy, dx)."""
     height, width = z_depth.shape
@@ -45,7 +45,7 @@ def _reach(z_depth, y, x, dy, dx, limit):
     return 0
 
 
-@_jit
+@compiled()
 def close_gaps(z_depth, widest, agreement):
     """Fill unknown pixels that lie in a gap of at most `widest` pixels between depths that agree."""
     height, width = z_depth.shape
@@ -70,7 +70,7 @@ def close_gaps(z_depth, widest, agreement):
     return out
 
 
-@_jit
+@compiled()
 def resample_depth(z_depth, scale_x, scale_y, left, top, width, height, agreement):
     """Resample to a grid (see densify.Grid): bilinear in inverse depth on a surface, the nearest pixel at its edges."""
     source_height, source_width = z_depth.shape
@@ -97,7 +97,7 @@ def resample_depth(z_depth, scale_x, scale_y, left, top, width, height, agreemen
     return out
 
 
-@_jit
+@compiled()
 def _overlaps(scale, offset, count, source_count):
     """Give for each grid pixel the first source pixel that its area touches, and one past the last."""
     first, last = np.empty(count, np.int64), np.empty(count, np.int64)
@@ -107,14 +107,14 @@ def _overlaps(scale, offset, count, source_count):
     return first, last
 
 
-@_jit
+@compiled()
 def _share(i, pixel, scale, offset):
     """Give how much of a source pixel the area of grid pixel i covers; a sliver where the image ends."""
     low, high = (i - offset) / scale, (i + 1 - offset) / scale
     return max(min(high, pixel + 1.) - max(low, pixel * 1.), 1e-6)
 
 
-@_jit
+@compiled()
 def area_mean(image, scale_x, scale_y, left, top, width, height):
     """Give the mean uint8 colour of the source area of each grid pixel, [height, width, 3]."""
     x_first, x_last = _overlaps(scale_x, left, width, image.shape[1])

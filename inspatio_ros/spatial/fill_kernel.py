@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
+from inspatio_ros.compiled import compiled
 from inspatio_ros.spatial.parallel import bands, run_parallel
 
-_jit = njit(nogil=True, cache=True, error_model='numpy', fastmath={'contract', 'nsz'})
 _ZERO, _ONE = np.float32(0), np.float32(1)
 _NEAR, _FAR = np.float32(0.75), np.float32(0.25)
 
@@ -41,7 +40,7 @@ def fill_nearest(image: Tensor, mask: Tensor) -> Tensor:
     return out
 
 
-@_jit
+@compiled()
 def _pull_first(image, mask, half, top, bottom):
     """Write rows [top, bottom) of the first coarser level (colour, weight): half [(H + 1) / 2, (W + 1) / 2, 4]."""
     height, width = mask.shape
@@ -61,7 +60,7 @@ def _pull_first(image, mask, half, top, bottom):
             half[y, x, 3] = min(total, _ONE)
 
 
-@_jit
+@compiled()
 def _pull(fine):
     """Give the next coarser level of fine [h, w, 4]."""
     height, width = fine.shape[:2]
@@ -82,7 +81,7 @@ def _pull(fine):
     return coarse
 
 
-@_jit
+@compiled()
 def _between(coarse, y, x):
     """Give the three colours of the coarser level [h, w, 4] at pixel (y, x) of the finer, bilinearly."""
     height, width = coarse.shape[:2]
@@ -96,7 +95,7 @@ def _between(coarse, y, x):
     return red, green, blue
 
 
-@_jit
+@compiled()
 def _complete(level):
     """Complete level [h, w, 4], in place, from ever coarser ones."""
     levels = [level]
@@ -114,7 +113,7 @@ def _complete(level):
                     fine[y, x, 2] = weight * fine[y, x, 2] + (_ONE - weight) * blue
 
 
-@_jit
+@compiled()
 def _push_last(image, mask, out, half, top, bottom):
     """Write rows [top, bottom) of the result: known pixels as they are, the others from the first coarser level."""
     for y in range(top, bottom):
@@ -126,7 +125,7 @@ def _push_last(image, mask, out, half, top, bottom):
                 out[0, y, x], out[1, y, x], out[2, y, x] = red, green, blue
 
 
-@_jit
+@compiled()
 def _nearest_in_column(mask, nearest_row, left, right):
     """Write for columns [left, right) the row of the nearest known pixel of the same column, -1 if there is none."""
     height = len(mask)
@@ -141,7 +140,7 @@ def _nearest_in_column(mask, nearest_row, left, right):
                 nearest_row[y, x] = below
 
 
-@_jit
+@compiled()
 def _take_nearest(image, mask, nearest_row, out, top, bottom):
     """Write rows [top, bottom): along a row, the nearest pixel is on the lower envelope of parabolas over columns.
 

@@ -14,7 +14,7 @@ the largest ln(1 + z) of the whole clip. Here the same weight is taken relative 
 - a share below MIN_SHARE of a source pixel is no evidence: it neither makes a pixel known nor hides what lies behind.
 
 The released behaviour, faults included, is `release=True`. The torch code below runs on any device, and is the slow
-twin of the CPU kernel in `splat_kernel.py`.
+twin of the CPU kernel in `splat_cpu.py`.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def splat(image: Tensor, z_depth: Tensor, K_source: np.ndarray, T_target_source:
     if release:
         return _splat_release(image, z_depth, K_source, T_target_source, K_target, size)
     if kernel == 'numba' or (kernel == 'auto' and image.device.type == 'cpu' and image.dtype == torch.float32):
-        from inspatio_ros.spatial.splat_kernel import splat_cpu
+        from inspatio_ros.spatial.splat_cpu import splat_cpu
         return splat_cpu(image, z_depth, K_source, T_target_source, K_target, size)
     return _splat_torch(image, z_depth, K_source, T_target_source, K_target, size)
 
@@ -74,9 +74,9 @@ def splat(image: Tensor, z_depth: Tensor, K_source: np.ndarray, T_target_source:
 def fuse(conditions: Sequence[Condition], contradicted: Sequence[Tensor] | None = None) -> Condition:
     """Fuse renders of the same target from several views, best first, by nearest depth.
 
-    A later view shows only where the earlier ones have a hole, or where it is nearer by more than FUSE_TOLERANCE: mixing
-    views of one surface would blur it, as poses are never exact. Pixels of view k that are set in `contradicted[k]`,
-    bool [F, H, W], are left out.
+    A later view shows only where the earlier ones have a hole, or where it is nearer by more than FUSE_TOLERANCE:
+    mixing views of one surface would blur it, as poses are never exact. Pixels of view k that are set in
+    `contradicted[k]`, bool [F, H, W], are left out.
     """
     best = conditions[0]
     for rank, other in enumerate(conditions[1:], start=1):
@@ -93,9 +93,9 @@ def contradicts(condition: Condition, image: Tensor, z_depth: Tensor, K_source: 
                 T_target_source: np.ndarray, K_target: np.ndarray) -> Tensor:
     """Say, bool [F, H, W], where a better view contradicts a render: it shows another colour there, of unknown depth.
 
-    Depth sensors do not see black, shiny or transparent things. Where the better view (`image` [F, 3, h, w] and the other
-    arguments as in `splat`) has no depth, it still has a colour; a surface that the render puts there must have it, or
-    it lies behind such a thing. On the office, 1.3 % fewer pixels are known and the PSNR on known pixels is 2 dB higher.
+    Depth sensors do not see black, shiny or transparent things. Where the better view (`image` [F, 3, h, w] and the
+    other arguments as in `splat`) has no depth, it still has a colour; a surface that the render puts there must have
+    it, or it lies behind such a thing (docs/performance.md says what this is worth on the office).
     """
     coords, z = project_pixels(condition.z_depth, K_target, np.linalg.inv(T_target_source), K_source)
     height, width = z_depth.shape[1:]
@@ -162,8 +162,8 @@ def _splat_torch(image: Tensor, z_depth: Tensor, K_source: np.ndarray, T_target_
     cell = torch.where(counts, index, width * height)
     weight = torch.where(counts, share * (nearest / z_taps) ** DEPTH_POWER, 0.)
 
-    values = torch.cat([image.flatten(2), z.nan_to_num(0.).flatten(1)[:, None]], dim=1).repeat(1, 1, 4) * weight[:, None]
-    return _normalise(*_accumulate(cell, weight, values, size), size)
+    values = torch.cat([image.flatten(2), z.nan_to_num(0.).flatten(1)[:, None]], dim=1).repeat(1, 1, 4)
+    return _normalise(*_accumulate(cell, weight, values * weight[:, None], size), size)
 
 
 def _bilinear_shares(coords: Tensor, z: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -1,184 +1,28 @@
 # Copyright 2026 The inspatio_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The forward splat of `render.py` on the CPU: several source views of one frame, fused by nearest depth.
+"""The loops over pixels and points of `splat_cpu.py`; thresholds are arguments, so that they are typed in one place.
 
-Work is split by bands of target rows, which share nothing, so any number of threads gives the same picture.
-
-Views come best first. A view changes a pixel only where nothing is known yet, or where it sees a surface clearly
-nearer, and only if no better view contradicts it (see `render.contradicts`); its tiles (TILE x TILE source pixels with
-their depth range) are left out when they cannot change anything.
+Points are listed as (x, y, z, source index); pixels of a band of the target lie in buffers with a border of one pixel,
+`pitch` = width + 2 a row, so that a point's four pixels need no bounds check.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
-import torch
-from numba import njit
-from torch import Tensor
 
-from inspatio_ros.spatial.parallel import bands, run_parallel
-from inspatio_ros.spatial.render import (
-    CONTRADICTION,
-    DEPTH_POWER,
-    DEPTH_TOLERANCE,
-    FUSE_TOLERANCE,
-    HOLE,
-    MIN_SHARE,
-    Condition,
-    pixel_motion,
-)
+from inspatio_ros.compiled import compiled
 
 #: Edge of the square tiles in which source pixels are culled and target pixels are visited.
 TILE = 16
 
-_jit = njit(nogil=True, cache=True, error_model='numpy', fastmath={'contract', 'arcp', 'nsz'})
 _ONE = np.float32(1)
 _HALF = np.float32(0.5)
 _INF = np.float32(np.inf)
-_CONTRADICTION = np.float32(CONTRADICTION)
-_MIN_SHARE = np.float32(MIN_SHARE)
-_BEHIND = np.float32(1 + DEPTH_TOLERANCE)
-_NEARER = np.float32(1 - FUSE_TOLERANCE)
-_SQUARINGS = int(np.log2(DEPTH_POWER))
-if 2 ** _SQUARINGS != DEPTH_POWER:
-    raise AssertionError('the kernel raises to DEPTH_POWER by squaring: it must be a power of two')
 
 
-@dataclass(frozen=True)
-class SourcePixels:
-    """What the kernel needs of one source view.
-
-    `colour` uint8 or float32 [h, w, 3]; `z_depth` float32 [h, w], NaN or <= 0 unknown; `tile_range` float32
-    [ceil(h / TILE), ceil(w / TILE), 2], the least and the largest known depth of each tile (inf, -inf where none).
-    """
-
-    colour: np.ndarray
-    z_depth: np.ndarray
-    tile_range: np.ndarray
-
-    @classmethod
-    def of(cls, colour: np.ndarray, z_depth: np.ndarray) -> SourcePixels:
-        """Measure the tiles of a view."""
-        colour, z_depth = np.ascontiguousarray(colour), np.ascontiguousarray(z_depth, dtype=np.float32)
-        return cls(colour, z_depth, _tile_ranges(z_depth))
-
-
-@dataclass(frozen=True)
-class View:
-    """A source view as one target frame sees it: its pixels, and where they land (see `render.pixel_motion`).
-
-    `gain` float32 [3] multiplies the colours, black being 0 of uint8 and -1 of float ones: their exposure, see `exposure.py`.
-    """
-
-    pixels: SourcePixels
-    A: np.ndarray
-    b: np.ndarray
-    gain: np.ndarray | None = None
-
-
-def splat_cpu(image: Tensor, z_depth: Tensor, K_source: np.ndarray, T_target_source: np.ndarray,
-              K_target: np.ndarray, size: tuple[int, int]) -> Condition:
-    """Splat one source frame into each target camera; arguments as in `render.splat`."""
-    A, b = pixel_motion(K_source, np.asarray(T_target_source), K_target)
-    colours = image.detach().movedim(1, -1).contiguous().numpy()
-    depths = z_depth.detach().contiguous().numpy()
-    return splat_views([[View(SourcePixels.of(*pixels), *motion)] for *pixels, motion
-                        in zip(colours, depths, zip(A, b, strict=True), strict=True)], size)
-
-
-def splat_views(frames: Sequence[Sequence[View]], size: tuple[int, int], cull: bool = True) -> Condition:
-    """Render frames, each from its views (best first), into a Condition of `size` (width, height) on the CPU.
-
-    Colours of uint8 views are brought to [-1, 1]. `cull=False` visits every tile: the tests' way to see what culling
-    leaves out.
-    """
-    width, height = size
-    image = torch.empty(len(frames), 3, height, width)
-    mask = torch.empty(len(frames), 1, height, width)
-    z_depth = torch.empty(len(frames), height, width)
-    cells = -(-height // TILE)
-    jobs = [(views, *(plane[..., top * TILE:bottom * TILE, :] for plane in planes), top * TILE, cull)
-            for views, *planes in zip(frames, image.numpy(), mask.numpy()[:, 0], z_depth.numpy(), strict=True)
-            for top, bottom in bands(len(frames), cells)]
-    run_parallel(_render_band, jobs)
-    return Condition(image, mask, z_depth)
-
-
-class _Scratch(threading.local):
-    """Buffers of one thread, kept between frames: the page faults of fresh ones cost as much as the splat."""
-
-    def __init__(self) -> None:
-        self._buffers: dict[str, np.ndarray] = {}
-
-    def get(self, name: str, size: int, dtype: type = np.float32) -> np.ndarray:
-        buffer = self._buffers.get(name)
-        if buffer is None or len(buffer) < size:
-            buffer = self._buffers[name] = np.empty(size, dtype)
-        return buffer[:size]
-
-
-_scratch = _Scratch()
-
-
-def _render_band(views: Sequence[View], image: np.ndarray, mask: np.ndarray, z_depth: np.ndarray, top: int,
-                 cull: bool) -> None:
-    """Render the target rows [top, top + height) of one frame into image [3, height, W], mask and z_depth."""
-    height, width = z_depth.shape
-    image[:], mask[:], z_depth[:] = HOLE, 0., np.nan
-    pitch = width + 2
-    padded = (height + 2) * pitch
-    # Below which depth a view can change a pixel; a border of one pixel, which is thrown away, saves bounds checks.
-    limit, nearest = _scratch.get('limit', padded), _scratch.get('nearest', padded)
-    limit[:] = 0
-    limit.reshape(-1, pitch)[1:-1, 1:-1] = _INF
-    sums = _scratch.get('sums', padded * 5).reshape(padded, 5)
-    winners = _scratch.get('winners', height * width, np.int32)
-    farthest = np.empty((-(-height // TILE), -(-width // TILE)), np.float32)
-    for rank, view in enumerate(views):
-        pixels = view.pixels
-        A, b = view.A.astype(np.float32), view.b.astype(np.float32)
-        _farthest_limits(limit.reshape(-1, pitch), farthest)
-        active, touched = _select_tiles(pixels.tile_range, *pixels.z_depth.shape, A, b, top, width, height,
-                                        farthest if cull else np.full_like(farthest, _INF))
-        count = pixels.z_depth.size + 1
-        x, y, z = (_scratch.get(name, count) for name in 'xyz')
-        index = _scratch.get('index', count, np.int32)
-        points = _project(pixels.z_depth, active, A, b, top, width, height, x, y, z, index)
-        if rank and cull:
-            points = _keep_open(points, x, y, z, index, limit, pitch, touched)
-        _clear(touched, nearest, sums, width, height)
-        _find_nearest(points, x, y, z, nearest, pitch)
-        colour = pixels.colour.reshape(-1, 3)
-        _accumulate(points, x, y, z, index, colour, nearest, sums, pitch)
-        won = _find_winners(touched, sums, limit, width, height, winners)
-        shade = _to_signed(colour.dtype, view.gain)
-        for better in views[:rank]:
-            won = _veto(won, winners, sums, *shade, width, *_unproject(better, top), better.pixels.colour,
-                        better.pixels.z_depth, *_to_signed(better.pixels.colour.dtype, better.gain))
-        _resolve(won, winners, sums, *shade, image, mask, z_depth, limit)
-
-
-def _unproject(view: View, top: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give (A, b) float32 that take a pixel of a band that starts at row `top`, and its depth, to the source's pixel."""
-    A = np.linalg.inv(view.A)
-    b = -A @ view.b
-    A[:, 2] += A[:, 1] * top
-    return A.astype(np.float32), b.astype(np.float32)
-
-
-def _to_signed(dtype: np.dtype, gain: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Give factor and offset float32 [3] from summed colours (uint8, or float in [-1, 1]) to the image in [-1, 1]."""
-    gain = np.ones(3) if gain is None else gain
-    factor, offset = (gain / 127.5, -np.ones(3)) if dtype == np.uint8 else (gain, gain - 1)
-    return factor.astype(np.float32), offset.astype(np.float32)
-
-
-@_jit
-def _tile_ranges(z_depth):
+@compiled()
+def tile_ranges(z_depth):
+    """Give the least and the largest known depth of each tile, [rows, columns, 2]; inf, -inf where none is known."""
     height, width = z_depth.shape
     rows, columns = -(-height // TILE), -(-width // TILE)
     ranges = np.empty((rows, columns, 2), np.float32)
@@ -193,8 +37,8 @@ def _tile_ranges(z_depth):
     return ranges
 
 
-@_jit
-def _farthest_limits(limit, farthest):
+@compiled()
+def farthest_limits(limit, farthest):
     """Write for each TILE x TILE cell the largest of the padded limits, inf where the cell has a hole."""
     farthest[:] = 0
     for y in range(limit.shape[0] - 2):
@@ -203,7 +47,7 @@ def _farthest_limits(limit, farthest):
             cells[x // TILE] = max(cells[x // TILE], row[x + 1])
 
 
-@_jit
+@compiled()
 def _tile_bounds(x0, y0, x1, y1, z0, z1, A, b):
     """Bound the projection of a piece of the source's frustum: (x min, x max, y min, y max, z min, z max)."""
     xa, xb, ya, yb, za, zb = _INF, -_INF, _INF, -_INF, _INF, -_INF
@@ -223,8 +67,8 @@ def _tile_bounds(x0, y0, x1, y1, z0, z1, A, b):
     return xa, xb, ya, yb, za, zb
 
 
-@_jit
-def _select_tiles(ranges, source_height, source_width, A, b, top, width, height, farthest):
+@compiled()
+def select_tiles(ranges, source_height, source_width, A, b, top, width, height, farthest):
     """Say which source tiles can change the band, and which cells of the band they touch (two bool arrays)."""
     rows, columns = ranges.shape[:2]
     active = np.zeros((rows, columns), np.bool_)
@@ -249,8 +93,8 @@ def _select_tiles(ranges, source_height, source_width, A, b, top, width, height,
     return active, touched
 
 
-@_jit
-def _project(z_depth, active, A, b, top, width, height, xs, ys, zs, index):
+@compiled()
+def project(z_depth, active, A, b, top, width, height, xs, ys, zs, index):
     """Project the known pixels of the active tiles; keep (x, y - top, z, source index) of those in the band."""
     source_height, source_width = z_depth.shape
     x_buffer, y_buffer, z_buffer = (np.empty(source_width, np.float32), np.empty(source_width, np.float32),
@@ -287,8 +131,8 @@ def _project(z_depth, active, A, b, top, width, height, xs, ys, zs, index):
     return count
 
 
-@_jit
-def _keep_open(count, xs, ys, zs, index, limit, pitch, touched):
+@compiled()
+def keep_open(count, xs, ys, zs, index, limit, pitch, touched):
     """Keep, in place, the points that can change one of the four pixels around them; mark the cells of those."""
     kept = 0
     for i in range(count):
@@ -306,8 +150,8 @@ def _keep_open(count, xs, ys, zs, index, limit, pitch, touched):
     return kept
 
 
-@_jit
-def _clear(touched, nearest, sums, width, height):
+@compiled()
+def clear(touched, nearest, sums, width, height):
     """Reset the touched cells, with a border of one pixel, of the padded buffers."""
     for r in range(touched.shape[0]):
         for c in range(touched.shape[1]):
@@ -318,7 +162,7 @@ def _clear(touched, nearest, sums, width, height):
                     sums[y * (width + 2) + start:y * (width + 2) + end] = 0
 
 
-@_jit
+@compiled()
 def _corner(x, y, pitch):
     """Give the padded pixel left above (x, y), and the four bilinear shares."""
     column, row = int(x + _ONE), int(y + _ONE)
@@ -327,24 +171,25 @@ def _corner(x, y, pitch):
     return row * pitch + column, gx * gy, fx * gy, gx * fy, fx * fy
 
 
-@_jit
-def _find_nearest(count, xs, ys, zs, nearest, pitch):
+@compiled()
+def find_nearest(count, xs, ys, zs, nearest, pitch, min_share):
+    """Lower `nearest` to the depth of each point in the pixels that it has at least `min_share` of."""
     for i in range(count):
         z = zs[i]
         p, s00, s01, s10, s11 = _corner(xs[i], ys[i], pitch)
-        nearest[p] = min(nearest[p], z if s00 >= _MIN_SHARE else _INF)
-        nearest[p + 1] = min(nearest[p + 1], z if s01 >= _MIN_SHARE else _INF)
-        nearest[p + pitch] = min(nearest[p + pitch], z if s10 >= _MIN_SHARE else _INF)
-        nearest[p + pitch + 1] = min(nearest[p + pitch + 1], z if s11 >= _MIN_SHARE else _INF)
+        nearest[p] = min(nearest[p], z if s00 >= min_share else _INF)
+        nearest[p + 1] = min(nearest[p + 1], z if s01 >= min_share else _INF)
+        nearest[p + pitch] = min(nearest[p + pitch], z if s10 >= min_share else _INF)
+        nearest[p + pitch + 1] = min(nearest[p + pitch + 1], z if s11 >= min_share else _INF)
 
 
-@_jit
-def _add(sums, p, share, z, inverse_z, nearest, red, green, blue):
+@compiled()
+def _add(sums, p, share, z, inverse_z, nearest, red, green, blue, min_share, behind, squarings):
     # Read once into a local: with two reads LLVM makes code seven times slower.
     front = nearest[p]
-    if share >= _MIN_SHARE and z <= front * _BEHIND:
+    if share >= min_share and z <= front * behind:
         factor = front * inverse_z
-        for _ in range(_SQUARINGS):
+        for _ in range(squarings):
             factor *= factor
         weight = share * factor
         sums[p, 0] += weight * red
@@ -354,21 +199,22 @@ def _add(sums, p, share, z, inverse_z, nearest, red, green, blue):
         sums[p, 4] += weight
 
 
-@_jit
-def _accumulate(count, xs, ys, zs, index, colour, nearest, sums, pitch):
+@compiled()
+def accumulate(count, xs, ys, zs, index, colour, nearest, sums, pitch, min_share, behind, squarings):
+    """Add each point to the pixels around it where it is not hidden: sums [pixels, 5] of w * (r, g, b, z) and w."""
     for i in range(count):
         p, s00, s01, s10, s11 = _corner(xs[i], ys[i], pitch)
         z, k = zs[i], index[i]
         inverse_z = _ONE / z
         red, green, blue = np.float32(colour[k, 0]), np.float32(colour[k, 1]), np.float32(colour[k, 2])
-        _add(sums, p, s00, z, inverse_z, nearest, red, green, blue)
-        _add(sums, p + 1, s01, z, inverse_z, nearest, red, green, blue)
-        _add(sums, p + pitch, s10, z, inverse_z, nearest, red, green, blue)
-        _add(sums, p + pitch + 1, s11, z, inverse_z, nearest, red, green, blue)
+        _add(sums, p, s00, z, inverse_z, nearest, red, green, blue, min_share, behind, squarings)
+        _add(sums, p + 1, s01, z, inverse_z, nearest, red, green, blue, min_share, behind, squarings)
+        _add(sums, p + pitch, s10, z, inverse_z, nearest, red, green, blue, min_share, behind, squarings)
+        _add(sums, p + pitch + 1, s11, z, inverse_z, nearest, red, green, blue, min_share, behind, squarings)
 
 
-@_jit
-def _find_winners(touched, sums, limit, width, height, winners):
+@compiled()
+def find_winners(touched, sums, limit, width, height, winners):
     """List the pixels (y * width + x) that the view changes; bring their sums to weighted means."""
     won = 0
     for y in range(height):
@@ -386,8 +232,9 @@ def _find_winners(touched, sums, limit, width, height, winners):
     return won
 
 
-@_jit
-def _veto(won, winners, sums, factor, offset, width, A, b, colour, source_z, source_factor, source_offset):
+@compiled()
+def veto(won, winners, sums, factor, offset, width, A, b, colour, source_z, source_factor, source_offset,
+         most_different):
     """Drop from the winners what a better view, whose pixel (A, b) gives, shows in another colour."""
     source_height, source_width = source_z.shape
     kept = 0
@@ -408,12 +255,12 @@ def _veto(won, winners, sums, factor, offset, width, A, b, colour, source_z, sou
                     theirs = min(colour[i, j, channel] * source_factor[channel] + source_offset[channel], _ONE)
                     difference = max(difference, abs(own - theirs))
         winners[kept] = winners[n]
-        kept += not difference > _CONTRADICTION
+        kept += not difference > most_different
     return kept
 
 
-@_jit
-def _resolve(won, winners, sums, factor, offset, image, mask, z_depth, limit):
+@compiled()
+def resolve(won, winners, sums, factor, offset, image, mask, z_depth, limit, nearer):
     """Write the winners' weighted means, and the limits that they set for the next view."""
     width = z_depth.shape[1]
     f0, f1, f2 = factor
@@ -426,4 +273,4 @@ def _resolve(won, winners, sums, factor, offset, image, mask, z_depth, limit):
         image[0, y, x] = min(red * f0 + o0, _ONE)
         image[1, y, x] = min(green * f1 + o1, _ONE)
         image[2, y, x] = min(blue * f2 + o2, _ONE)
-        mask[y, x], z_depth[y, x], limit[p] = _ONE, z, z * _NEARER
+        mask[y, x], z_depth[y, x], limit[p] = _ONE, z, z * nearer
