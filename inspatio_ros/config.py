@@ -45,7 +45,8 @@ class AutoencoderConfig:
 
     `patch_size` folds pixels into channels before the first and unfolds them after the last convolution; `space`
     and `time` say which of the encoder's three stages halve (the decoder's stages double in the opposite order).
-    `guided` adds the head that sees the render and the mask at pixel resolution (see star/autoencoder.py).
+    `guided` adds the head that sees the render and the mask at pixel resolution (see star/autoencoder.py); `linear`
+    adds a linear map between whole blocks of pixels (space x space x time) and latents, beside the convolutions.
     """
 
     latent_channels: int = 16
@@ -58,6 +59,7 @@ class AutoencoderConfig:
     time: tuple[bool, bool, bool] = (True, True, False)
     guided: bool = False
     guide_width: int = 0
+    linear: bool = False
 
     @property
     def spatial_factor(self) -> int:
@@ -68,6 +70,11 @@ class AutoencoderConfig:
     def temporal_factor(self) -> int:
         """Pixel frames per latent frame."""
         return 2 ** sum(self.time)
+
+    @property
+    def values_per_cell(self) -> int:
+        """Numbers of the clip that one latent cell stands for."""
+        return self.image_channels * self.spatial_factor**2 * self.temporal_factor
 
 
 @dataclass(frozen=True)

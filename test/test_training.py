@@ -13,10 +13,11 @@ from torch import nn
 from inspatio_ros.config import AutoencoderConfig, GeneratorConfig, TransformerConfig
 from inspatio_ros.errors import ConfigurationError, RecordingError
 from inspatio_ros.training.checkpoint import CheckpointError, CheckpointFolder, load_tensors
-from inspatio_ros.training.data import STILLS, ClipFolder, Clips, augment, save_clip
+from inspatio_ros.training.data import STILLS, ClipFolder, Clips, augment, save_clip, unit
 from inspatio_ros.training.export import export, load_networks
 from inspatio_ros.training.measure import Figures
 from inspatio_ros.training.networks import Networks
+from inspatio_ros.training.pca import start_from_components
 from inspatio_ros.training.stages import STAGES, JointStage, LossConfig
 from inspatio_ros.training.train import Plan, main, read_plan, train
 from inspatio_ros.training.trainer import Trainer, TrainerConfig, TrainingError
@@ -26,7 +27,7 @@ TINY = GeneratorConfig(
     transformer=TransformerConfig(text_len=2, text_dim=8, dim=48, ffn_dim=48, freq_dim=16, num_heads=2, num_layers=2),
     autoencoder=AutoencoderConfig(patch_size=2, encoder_widths=(8, 8, 8, 8), decoder_widths=(8, 8, 8, 8),
                                   blocks_per_stage=1, space=(True, True, False), time=(False, True, True),
-                                  guided=True, guide_width=8))
+                                  guided=True, guide_width=8, linear=True))
 LOSS = LossConfig(crop=(32, 32))
 FRAMES = 21
 
@@ -227,3 +228,17 @@ def test_configuration_errors_name_what_is_wrong(tmp_path, capsys):
     assert 'nme' in capsys.readouterr().err
     assert not (tmp_path / 'run').exists()
 
+
+
+def test_principal_components_start_the_autoencoder(clips):
+    networks = Networks(TINY)
+    before = networks.autoencoder
+    start_from_components(before, clips)
+    clip = next(clips.batches(2))
+    truth = unit(clip.truth)
+    latent = before.encode(truth)
+    nothing = torch.zeros_like(truth), torch.zeros_like(clip.mask, dtype=torch.float32)
+    again = before.decode(latent, nothing)
+    # Sixteen smooth components hold nearly all of these smooth clips, at unit scale.
+    assert (again - truth).square().mean() < 0.2 * truth.var()
+    assert 0.3 < latent.std() < 3

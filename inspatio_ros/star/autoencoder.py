@@ -11,7 +11,9 @@ Grouping of frames into latents, with F = `temporal_factor` frames a latent:
   the grouping of the packed mask and of the decoder's output, and it can be streamed live.
 - padding 'end' (the release): the clip is filled up with copies of its last frame, so that latents stand for F, F, ...
 
-The guided form (`AutoencoderConfig.guided`) gives the decoder the filled render and its mask at pixel resolution:
+The linear form (`AutoencoderConfig.linear`) adds a linear map of whole cells, whose best weights are known (principal
+components), so that the convolutions only learn what is not linear. The guided form (`AutoencoderConfig.guided`) gives
+the decoder the filled render and its mask at pixel resolution:
 image = gate * render + (1 - gate) * decoded + residual, where the gate starts from the mask.
 """
 
@@ -89,7 +91,7 @@ class TimeGrow(nn.Module):
 class GuideHead(nn.Module):
     """What the decoder sees of the render, and the gate between the render and what was decoded.
 
-    The last convolution starts at zero, and so does the join: untrained, the gate is the mask itself.
+    Untrained, the gate is the mask itself.
     """
 
     def __init__(self, config: AutoencoderConfig) -> None:
@@ -102,6 +104,9 @@ class GuideHead(nn.Module):
         self.join = nn.Conv2d(stage, stage, 1)
         self.mix = nn.Conv2d(features + width, width, 3, padding=1)
         self.out = nn.Conv2d(width, (config.image_channels + 1) * patch**2, 3, padding=1)
+
+    def start_as_mask(self) -> None:
+        """Make the gate the mask itself, without residual, and the join nothing."""
         for layer in (self.join, self.out):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -150,8 +155,34 @@ class TinyAutoencoder(nn.Module):
         self.decoder = nn.Sequential(*_decoder_layers(config))
         if config.guided:
             self.guide = GuideHead(config)
+        if config.linear:
+            self.linear_encoder = nn.Conv2d(config.values_per_cell, config.latent_channels, 1)
+            self.linear_decoder = nn.Conv2d(config.latent_channels, config.values_per_cell, 1)
         memory_blocks = [i for i, layer in enumerate(self.decoder) if isinstance(layer, MemoryBlock)]
         self._join_before = memory_blocks[-config.blocks_per_stage]
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new weights, ready to be trained: variance is kept from layer to layer, residual branches start at 0."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                gain = 'linear' if module.kernel_size == (1, 1) else 'relu'
+                nn.init.kaiming_normal_(module.weight, nonlinearity=gain)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, MemoryBlock):
+                nn.init.zeros_(module.conv[-1].weight)
+        # Small latents and pixels about mid grey to begin with.
+        nn.init.xavier_normal_(self.encoder[-1].weight)
+        nn.init.xavier_normal_(self.decoder[-1].weight, gain=0.1)
+        nn.init.constant_(self.decoder[-1].bias, 0.5)
+        if self.config.guided:
+            self.guide.start_as_mask()
+
+    def encoding_parts(self) -> list[nn.Module]:
+        """List the modules that make latents; the others make pixels of them."""
+        return [self.encoder, self.linear_encoder] if self.config.linear else [self.encoder]
 
     # Whole clips
 
@@ -224,12 +255,15 @@ class TinyAutoencoder(nn.Module):
     def _encode_groups(self, state: EncoderState, frames: Tensor) -> Tensor:
         batch = frames.shape[0]
         x = _unshuffle(frames.flatten(0, 1), self.config.patch_size)
-        return _run(self.encoder, x, batch, state.memory, 0, len(self.encoder)).unflatten(0, (batch, -1))
+        latent = _run(self.encoder, x, batch, state.memory, 0, len(self.encoder))
+        if self.config.linear:
+            latent = latent + self.linear_encoder(fold(frames, self.config))
+        return latent.unflatten(0, (batch, -1))
 
     def _decode_plain(self, state: DecoderState, latent: Tensor) -> Tensor:
         batch = latent.shape[0]
         x = _run(self.decoder, latent.flatten(0, 1), batch, state.memory, 0, len(self.decoder))
-        return _shuffle(x, self.config.patch_size).unflatten(0, (batch, -1))
+        return self._pixels(x, latent).unflatten(0, (batch, -1))
 
     def _decode_guided(self, state: DecoderState, latent: Tensor, guide: Guide) -> Tensor:
         batch, last = latent.shape[0], len(self.decoder) - 1
@@ -237,8 +271,15 @@ class TinyAutoencoder(nn.Module):
         fine, joined = self.guide.look(render, mask)
         x = _run(self.decoder, latent.flatten(0, 1), batch, state.memory, 0, self._join_before)
         features = _run(self.decoder, x + joined, batch, state.memory, self._join_before, last)
-        decoded = _shuffle(self.decoder[last](features), self.config.patch_size).to(render.dtype)
+        decoded = self._pixels(self.decoder[last](features), latent).to(render.dtype)
         return self.guide.blend(features, fine, decoded, render, mask).unflatten(0, (batch, -1))
+
+    def _pixels(self, out: Tensor, latent: Tensor) -> Tensor:
+        """Give the pixels [N*T, 3, H, W] of the decoder's last layer, with those of the linear map from latents."""
+        pixels = _shuffle(out, self.config.patch_size)
+        if self.config.linear:
+            pixels = pixels + unfold(self.linear_decoder(latent.flatten(0, 1)), self.config)
+        return pixels
 
     def _aligned_guide(self, latent: Tensor, guide: Guide | None, first: bool) -> Guide:
         if guide is None:
@@ -284,6 +325,18 @@ def cut_time_growth(state_dict: dict[str, Tensor], config: AutoencoderConfig) ->
         if isinstance(layer, TimeGrow) and name in cut and cut[name].shape[0] > layer.conv.weight.shape[0]:
             cut[name] = cut[name][-layer.conv.weight.shape[0]:].clone()
     return cut
+
+
+def fold(frames: Tensor, config: AutoencoderConfig) -> Tensor:
+    """Fold frames [N, T, 3, H, W] into the latents' cells: [N * T', values_per_cell, h, w]."""
+    cells = F.pixel_unshuffle(frames.flatten(0, 1), config.spatial_factor)
+    return cells.reshape(-1, config.values_per_cell, *cells.shape[2:])
+
+
+def unfold(cells: Tensor, config: AutoencoderConfig) -> Tensor:
+    """Undo `fold`: [N * T', values_per_cell, h, w] to frames [N * T, 3, H, W]."""
+    frames = cells.reshape(-1, cells.shape[1] // config.temporal_factor, *cells.shape[2:])
+    return F.pixel_shuffle(frames, config.spatial_factor)
 
 
 def _encoder_layers(config: AutoencoderConfig) -> list[nn.Module]:

@@ -20,6 +20,7 @@ from inspatio_ros.star.scheduler import mix
 from inspatio_ros.training.data import ClipFolder, Clips, crop, unit
 from inspatio_ros.training.measure import measure
 from inspatio_ros.training.networks import Networks
+from inspatio_ros.training.pca import start_from_components
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class AutoencoderStage:
     def __init__(self, networks: Networks, clips: ClipFolder, held_out: ClipFolder, config: LossConfig) -> None:
         self.networks, self.clips, self.held_out, self.config = networks, clips, held_out, config
         self.modules: dict[str, nn.Module] = {'autoencoder': networks.autoencoder}
+        if networks.config.autoencoder.linear:
+            start_from_components(networks.autoencoder, clips)
 
     def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Reconstruct a window of true clips."""
@@ -124,7 +127,8 @@ class JointStage:
 
     def __init__(self, networks: Networks, clips: ClipFolder, held_out: ClipFolder, config: LossConfig) -> None:
         self.networks, self.clips, self.held_out, self.config = networks, clips, held_out, config
-        networks.autoencoder.encoder.requires_grad_(False)
+        for part in networks.autoencoder.encoding_parts():
+            part.requires_grad_(False)
         self.modules: dict[str, nn.Module] = networks.modules()
 
     def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:

@@ -182,8 +182,11 @@ class Trainer:
             net.load_state_dict(tensors_under(tensors, f'weights.{name}.'), strict=True)
         self.ema = {name: tensors[f'ema.{name}'].to(value.device) for name, value in self.parameters.items()}
         for name, value in self.parameters.items():
-            moments = {moment: tensors[f'optimizer.{moment}.{name}'] for moment in ('step', 'exp_avg', 'exp_avg_sq')}
-            self.optimizer.state[value] = moments
+            moments = {moment: tensors.get(f'optimizer.{moment}.{name}')
+                       for moment in ('step', 'exp_avg', 'exp_avg_sq')}
+            # A parameter that no loss has reached yet has none.
+            if moments['step'] is not None:
+                self.optimizer.state[value] = moments
         self.step = metadata['step']
 
     def _identity(self) -> dict[str, Any]:
