@@ -8,7 +8,7 @@ It needs no download, and what any camera would have seen at any time is known.
 from __future__ import annotations
 
 import threading
-from functools import lru_cache
+import weakref
 
 import numpy as np
 from transforms3d import euler
@@ -27,16 +27,20 @@ FRAMES = 48
 _FOCAL = .62
 #: Rays along each side of a pixel.
 _SAMPLES = 2
+#: Frames cast before they are asked for: two seconds.
+_AHEAD = 24
+#: Frames kept in memory: 34 MB at the default size.
+_KEPT = FRAMES
 _START, _HEADING = np.array([2.15, -1.45, 1.12]), np.radians(166.)
 _SPEED, _TURN, _PITCH = .45, np.radians(-5.), np.radians(-9.)
 
 
 class SampleRoom(Reference):
-    """The built-in recording; frames are ray-cast when asked for, and ahead of that by a thread in the background."""
+    """The built-in recording; frames are ray-cast when asked for, and the next ones in the background."""
 
     def __init__(self, width: int = WIDTH, height: int = HEIGHT, frames: int = FRAMES, frame_rate: float = FRAME_RATE,
-                 ahead: bool = True) -> None:
-        """Record `frames` images of width x height; `ahead` casts them in the background from now on."""
+                 ahead: int = _AHEAD) -> None:
+        """Record `frames` images of width x height; `ahead` of them are cast before they are asked for."""
         if frames < 2 or min(width, height) < 1 or not frame_rate > 0.:
             raise ConfigurationError(f'a recording of {frames} frames of {width}x{height} at {frame_rate} per second '
                                      'cannot be; ask for two frames or more, and for positive numbers')
@@ -45,33 +49,56 @@ class SampleRoom(Reference):
         self.camera = PinholeCamera(focal, focal, (width - 1) / 2, (height - 1) / 2, width, height)
         self.times = np.arange(frames) / frame_rate
         self.T_world_camera = _drive(self.times)
-        self._scene = sample_room()
-        # The cast frames of the default recording are 34 MB.
-        self._kept = lru_cache(maxsize=FRAMES)(self._cast)
-        if ahead:
-            threading.Thread(target=self._cast_ahead, name='sample frames', daemon=True).start()
+        self._scene, self._ahead = sample_room(), ahead
+        self._frames: dict[int, ReferenceFrame] = {}
+        self._lock, self._worker = threading.Lock(), None
+        self._cast_ahead(-1)
 
     def frame(self, index: int) -> ReferenceFrame:
         """Give one frame."""
         index = int(index)
         if not -len(self) <= index < len(self):
             raise IndexError(f'frame {index} of a recording of {len(self)} frames')
-        return self._kept(index % len(self))
+        index %= len(self)
+        self._cast_ahead(index)
+        return self._cast(index)
 
     def truth(self, camera: PinholeCamera, T_world_camera: np.ndarray, time: float) -> tuple[np.ndarray, np.ndarray]:
         """Give the true image uint8 [H, W, 3] and z_depth float32 [H, W] from any pose [4, 4] at any time."""
         view = raycast(self._scene, camera, T_world_camera, time, _SAMPLES)
         return view.image, view.z_depth
 
-    def _cast(self, index: int) -> ReferenceFrame:
-        T_world_camera, time = self.T_world_camera[index], float(self.times[index])
-        # One core: what is cast ahead must leave some of the machine to whoever uses what is there.
-        view = raycast(self._scene, self.camera, T_world_camera, time, _SAMPLES, threads=1)
-        return ReferenceFrame(index, time, view.image, view.z_depth, T_world_camera)
+    def _cast(self, index: int, threads: int | None = None) -> ReferenceFrame:
+        frame = self._frames.get(index)
+        if frame is None:
+            T_world_camera, time = self.T_world_camera[index], float(self.times[index])
+            view = raycast(self._scene, self.camera, T_world_camera, time, _SAMPLES, threads)
+            with self._lock:
+                frame = self._frames.setdefault(index, ReferenceFrame(index, time, view.image, view.z_depth,
+                                                                      T_world_camera))
+                while len(self._frames) > _KEPT:
+                    del self._frames[next(iter(self._frames))]
+        return frame
 
-    def _cast_ahead(self) -> None:
-        for index in range(min(len(self), FRAMES)):
-            self._kept(index)
+    def _cast_ahead(self, index: int) -> None:
+        """Let a thread cast the frames that follow, unless one is still at it."""
+        with self._lock:
+            if self._worker is None or not self._worker.is_alive():
+                following = range(index + 1, min(index + 1 + self._ahead, len(self)))
+                missing = [i for i in following if i not in self._frames]
+                if missing:
+                    self._worker = threading.Thread(target=_cast_all, args=(weakref.ref(self), missing), daemon=True)
+                    self._worker.start()
+
+
+def _cast_all(room: weakref.ref[SampleRoom], indices: list[int]) -> None:
+    """Cast frames on one core, as the machine has other work to do, until nobody holds the recording any more."""
+    for index in indices:
+        held = room()
+        if held is None:
+            break
+        held._cast(index, threads=1)
+        del held
 
 
 def _drive(times: np.ndarray) -> np.ndarray:
