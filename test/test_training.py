@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from inspatio_ros.config import AutoencoderConfig, GeneratorConfig, TransformerConfig
-from inspatio_ros.errors import ConfigurationError, RecordingError
+from inspatio_ros.errors import ConfigurationError, RecordingError, WeightsError
 from inspatio_ros.training.checkpoint import CheckpointError, CheckpointFolder, load_tensors
 from inspatio_ros.training.data import STILLS, ClipFolder, Clips, augment, save_clip, unit
 from inspatio_ros.training.export import export, load_networks
@@ -113,11 +113,11 @@ def test_failed_save_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     folder = CheckpointFolder(tmp_path)
     folder.save(1, {'x': torch.ones(1)}, {})
 
-    def full_disk(tensors, path, metadata):
+    def full_disk(tensors, path, metadata=None):
         path.write_bytes(b'half')
         raise OSError('No space left on device')
 
-    monkeypatch.setattr('inspatio_ros.training.checkpoint.save_file', full_disk)
+    monkeypatch.setattr('inspatio_ros.star.checkpoint.save_file', full_disk)
     with pytest.raises(CheckpointError, match='No space left'):
         folder.save(1, {'x': torch.zeros(1)}, {})
     assert folder.newest()[1]['x'] == 1
@@ -203,10 +203,10 @@ def test_figures_agree_with_their_definition():
 
 
 def test_weights_too_large_or_missing_are_refused(tmp_path, monkeypatch):
-    with pytest.raises(Exception, match='holds no config.json'):
+    with pytest.raises(WeightsError, match='config.json'):
         load_networks(tmp_path)
     monkeypatch.setattr('inspatio_ros.training.export.LARGEST_BYTES', 1000)
-    with pytest.raises(Exception, match='larger than 1000 bytes'):
+    with pytest.raises(WeightsError, match='larger than 1000 bytes'):
         export(Networks(TINY), tmp_path, {})
 
 

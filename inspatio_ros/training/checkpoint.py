@@ -5,16 +5,15 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from inspatio_ros.errors import InspatioError
+from inspatio_ros.star.checkpoint import save_tensors as write_safetensors
 
 #: Checkpoints that stay on disk: the newest, and the one before it should the newest be damaged.
 KEPT = 2
@@ -26,14 +25,9 @@ class CheckpointError(InspatioError):
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
     """Write tensors and JSON metadata to a safetensors file; a failure leaves what was there before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f'.{path.name}.partial')
-    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     try:
-        save_file(plain, beside, {key: json.dumps(value) for key, value in metadata.items()})
-        os.replace(beside, path)
+        write_safetensors(path, tensors, {key: json.dumps(value) for key, value in metadata.items()})
     except (OSError, SafetensorError) as error:
-        beside.unlink(missing_ok=True)
         raise CheckpointError(f'{path} could not be written ({error}); what was saved before is untouched') from error
 
 

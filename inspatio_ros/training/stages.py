@@ -32,7 +32,7 @@ class LossConfig:
     #: Absolute error beside squared error of the autoencoder.
     absolute: float = 0.05
     #: Pull of the latents' channels towards mean 0 and standard deviation 1.
-    scale: float = 0.02
+    scale: float = 0.002
     #: Noise added to latents before they are decoded: the decoder will be given predictions, not encodings.
     latent_noise: float = 0.1
     #: Share of clips whose guide is taken away, so that latents stand for all of an image and not for holes alone.
