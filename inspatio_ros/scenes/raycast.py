@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -89,7 +90,7 @@ class _View:
                            scene.background, t, found, face, place, lit, gloss, self.image)
 
 
-def _share(work: object, height: int, threads: int) -> None:
+def _share(work: Callable[[range], None], height: int, threads: int) -> None:
     """Run work(rows) with rows = starts of bands, every thread taking every n-th band."""
     bands = range(0, height, _BAND)
     threads = min(threads, len(bands))
