@@ -11,40 +11,20 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from small_recording import DISTANCE, HEIGHT, WIDTH, sideways, write_wall
 
 from inspatio_ros import cli
 from inspatio_ros.commands.render import millimetres, scene_times
-from inspatio_ros.geometry import make_pose
 from inspatio_ros.reference import open_reference
 from inspatio_ros.simulator import WorldSimulator
 from inspatio_ros.spatial.trajectory import Trajectory, read_trajectory
 from inspatio_ros.tum import write_tum
 
-#: Metres from the camera to the wall that the recording shows.
-DISTANCE = 2.
-WIDTH, HEIGHT = 64, 48
-
 
 @pytest.fixture(scope='module')
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a folder of three frames before a painted wall, seen square on."""
-    folder = tmp_path_factory.mktemp('wall')
-    (folder / 'rgb').mkdir()
-    (folder / 'depth').mkdir()
-    paint = cv2.resize(np.random.default_rng(0).integers(0, 255, (12, 24, 3), dtype=np.uint8), (WIDTH * 2, HEIGHT))
-    for i in range(3):
-        # A step of 0.1 m at 2 m before the wall is 3 pixels.
-        cv2.imwrite(str(folder / 'rgb' / f'{i:06d}.png'), paint[:, 3 * i:3 * i + WIDTH])
-        cv2.imwrite(str(folder / 'depth' / f'{i:06d}.png'), np.full((HEIGHT, WIDTH), DISTANCE * 1000, np.uint16))
-    (folder / 'intrinsics.json').write_text(json.dumps(
-        {'fx': 60., 'fy': 60., 'cx': 31.5, 'cy': 23.5, 'width': WIDTH, 'height': HEIGHT, 'depth_scale': 1000.}))
-    write_tum(folder / 'trajectory.txt', np.arange(3) * 0.5, sideways([0., 0.1, 0.2]))
-    return folder
-
-
-def sideways(offsets: list[float]) -> np.ndarray:
-    """Give poses [N, 4, 4] that look along z from these x."""
-    return np.stack([make_pose(translation=np.array([x, 0., 0.])) for x in offsets])
+    """Make a small recording."""
+    return write_wall(tmp_path_factory.mktemp('wall'))
 
 
 @pytest.fixture

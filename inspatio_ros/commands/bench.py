@@ -2,20 +2,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measure speed and memory on this machine, warm, from camera poses to RGB on the host.
 
-Each generator is timed in turn, every stage and all of it. --soak runs one for minutes and watches its memory instead,
---ros measures the node around it, --compare shows two earlier results side by side.
+Each generator is timed in turn, every stage and all of it. --soak runs it for minutes and watches its memory instead;
+--ros measures the node (with --soak: the node's memory while it is driven, every topic subscribed); --compare shows two
+earlier results side by side.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
+import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from inspatio_ros.commands import options
 from inspatio_ros.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from inspatio_ros.demo.processes import Child
+    from inspatio_ros.simulator import WorldSimulator
+
+#: What describes a measurement and is no figure to compare.
+SETTINGS = ('machine', 'width', 'height', 'frames', 'blocks', 'frame_rate', 'rate_hz', 'sent', 'received', 'seconds')
 
 #: The size that the render generator is measured at unless another is asked for: the method's own.
 RENDER_SIZE = (832, 480)
@@ -41,33 +54,87 @@ def run(args: argparse.Namespace) -> int:
         return 0
     from inspatio_ros.evaluation.benchmark import machine
     result: dict[str, Any] = {'machine': machine()}
-    if args.ros:
-        result['ros'] = _measure_ros(args)
+    if args.ros and not args.soak:
+        result['node'] = _measure_node(args)
     else:
-        result['soak' if args.soak else 'generators'] = [_measure(args, name) for name in args.generator]
+        kind, measure = (('generators', _measure) if not args.soak
+                         else ('node_soak', _soak_node) if args.ros else ('soak', _soak))
+        result[kind] = [measure(args, name) for name in args.generator]
     if args.json:
         from inspatio_ros.evaluation.pictures import write_bytes
         write_bytes(args.json, (json.dumps(result, indent=2) + '\n').encode())
     return 0
 
 
-def _measure(args: argparse.Namespace, generator: str) -> dict[str, Any]:
-    from inspatio_ros.demo.paths import PERIOD, scripted_twist
-    from inspatio_ros.evaluation import benchmark
+@contextmanager
+def _simulator(args: argparse.Namespace, generator: str) -> Iterator[tuple[WorldSimulator, Iterator[np.ndarray]]]:
+    """Open what is to be measured, and a path through it."""
+    from inspatio_ros.demo.paths import scripted_twist
+    from inspatio_ros.evaluation.benchmark import drive
     from inspatio_ros.reference import open_reference
     from inspatio_ros.simulator import WorldSimulator
     width, height = args.size or (RENDER_SIZE if generator == 'render' else (None, None))
     reference = open_reference(args.reference)
     simulator = WorldSimulator(reference, generator, width, height, args.seed, args.device, weights=args.weights)
-    path = benchmark.drive(reference, simulator.frame_rate, lambda time: scripted_twist(time % PERIOD, PERIOD))
     try:
-        if args.soak:
-            return benchmark.soak(simulator, path, args.soak, _tell_memory)
-        figures = benchmark.measure(simulator, path, args.frames)
-        print(table(figures), flush=True)
-        return figures
+        yield simulator, drive(reference, simulator.frame_rate, lambda time: scripted_twist(time, math.inf))
     finally:
         simulator.close()
+
+
+def _measure(args: argparse.Namespace, generator: str) -> dict[str, Any]:
+    from inspatio_ros.evaluation.benchmark import measure
+    with _simulator(args, generator) as (simulator, path):
+        figures = measure(simulator, path, args.frames)
+    print(table(figures), flush=True)
+    return figures
+
+
+def _soak(args: argparse.Namespace, generator: str) -> dict[str, Any]:
+    from inspatio_ros.evaluation.benchmark import soak
+    with _simulator(args, generator) as (simulator, path):
+        figures = soak(simulator, path, args.soak, _tell_memory)
+    print(_growth_line(figures), flush=True)
+    return figures
+
+
+def _soak_node(args: argparse.Namespace, generator: str) -> dict[str, Any]:
+    from inspatio_ros.demo.run import DemoOptions, drive_node
+    from inspatio_ros.evaluation.benchmark import MIB, growth, resident_bytes
+    options = DemoOptions(args.reference, generator, args.size, args.soak, args.weights, args.seed, args.device)
+    samples = []
+
+    def watch(elapsed: float, node: Child, _: Child) -> None:
+        samples.append((elapsed, resident_bytes(node.pid) / MIB))
+        _tell_memory(*samples[-1])
+
+    with tempfile.TemporaryDirectory(prefix='inspatio_bench_') as scratch:
+        drive_node(options, None, Path(scratch), print, watch)
+    figures = {'generator': generator, **growth(samples, args.soak)}
+    print(_growth_line(figures), flush=True)
+    return figures
+
+
+def _measure_node(args: argparse.Namespace) -> dict[str, Any]:
+    from inspatio_ros.demo.run import check_ros
+    check_ros()
+    from inspatio_ros.ros.bench import measure_delivery, measure_overhead
+    width, height = args.size or RENDER_SIZE
+    overhead = measure_overhead(width, height, args.frames)
+    spent = overhead['overhead_ms']
+    print(f'node at {width}x{height}, every topic subscribed: {spent["median"]:.2f} ms a frame '
+          f'(p95 {spent["p95"]:.2f}, CPU {spent["cpu"]:.2f})', flush=True)
+    delivery = measure_delivery(width, height)
+    lost = ', '.join(f'{count} {topic}' for topic, count in delivery['lost'].items())
+    latency = delivery['latency_ms']
+    print(f'to another process at {delivery["rate_hz"]:g} Hz for {delivery["seconds"]:g} s: lost {lost} of '
+          f'{delivery["sent"]}; {latency["median"]} ms (p95 {latency["p95"]})', flush=True)
+    return {'overhead': overhead, 'delivery': delivery}
+
+
+def _growth_line(figures: dict[str, Any]) -> str:
+    return (f'{figures["generator"]}: {figures["early_mib"]:.0f} MiB after {figures["early_s"]:.0f} s, '
+            f'{figures["late_mib"]:.0f} MiB after {figures["late_s"]:.0f} s ({figures["growth_percent"]:+.2f} %)')
 
 
 def _tell_memory(seconds: float, mib: float) -> None:
@@ -108,7 +175,8 @@ def _flat(value: Any, name: str = '') -> list[tuple[str, float]]:
     if isinstance(value, (int, float)):
         return [(name, float(value))]
     items = value.items() if isinstance(value, dict) else ((_label(entry, i), entry) for i, entry in enumerate(value))
-    return [pair for key, entry in items for pair in _flat(entry, f'{name}.{key}' if name else str(key))]
+    return [pair for key, entry in items if key not in SETTINGS
+            for pair in _flat(entry, f'{name}.{key}' if name else str(key))]
 
 
 def _label(entry: Any, index: int) -> str:

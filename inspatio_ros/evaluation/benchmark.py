@@ -71,6 +71,9 @@ def measure(simulator: WorldSimulator, path: Iterator[np.ndarray], frames: int) 
     is the time of the whole block: its frames are made together.
     """
     warm_up = simulator.warm_up()
+    for index in range(len(simulator.reference)):
+        # The sample is still being cast in the background, and what is read for the first time comes from the disk.
+        simulator.reference.frame(index)
     _reset_gpu_peak(simulator.device)
     counts, walls, stages = [], [], {}
     while sum(counts) < frames:
