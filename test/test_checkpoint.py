@@ -270,8 +270,8 @@ def test_configurations_are_read_back(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ['config.json']
 
 
-@pytest.mark.parametrize('content', ['', '{"name": ', '[]', '{"nonsense": 1}', '{"transformer": {"dim": "wide", "x": 1}}',
-                                     '{"width": 7}'])
+@pytest.mark.parametrize('content', ['', '{"name": ', '[]', '{"nonsense": 1}', '{"width": 7}',
+                                     '{"transformer": {"dim": "wide", "x": 1}}'])
 def test_damaged_configurations_are_an_error(tmp_path, content):
     (tmp_path / 'config.json').write_text(content)
     with pytest.raises(WeightsError, match='config.json is not a generator'):

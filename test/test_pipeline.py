@@ -17,7 +17,7 @@ from inspatio_ros.spatial.render import Condition
 from inspatio_ros.star import checkpoint, pipeline
 from inspatio_ros.star.checkpoint import WEIGHTS_VARIABLE, save_config, save_tensors
 from inspatio_ros.star.condition import pack_mask
-from inspatio_ros.star.pipeline import KEPT_STILLS, StarPipeline
+from inspatio_ros.star.pipeline import KEPT_STILLS, StarPipeline, store_caption
 from inspatio_ros.star.presets import RELEASED, TINY, TINY_GUIDED
 from inspatio_ros.star.text import save_embedding
 
@@ -280,3 +280,15 @@ def test_a_released_folder_is_found_by_its_own_names(folder, tmp_path, monkeypat
     loaded = StarPipeline.load(RELEASED.name, root)
     pipe.reset(0)
     assert all(torch.equal(a, b) for a, b in zip(run(loaded), run(pipe), strict=True))
+
+
+@pytest.mark.parametrize('name, what', [('models_t5_umt5-xxl-enc-bf16.pth', 'text encoder'),
+                                        ('umt5-xxl/tokenizer.json', 'tokenizer')])
+def test_a_caption_needs_the_files_of_its_encoder(folder, name, what):
+    (folder / 'umt5-xxl').mkdir()
+    for other in {'models_t5_umt5-xxl-enc-bf16.pth', 'umt5-xxl/tokenizer.json'} - {name}:
+        (folder / other).touch()
+    for call in (lambda: StarPipeline.load(GUIDED.name, folder, caption='a room'),
+                 lambda: store_caption(folder, 'a room')):
+        with pytest.raises(WeightsError, match=f'holds no {what}; put .*{name}'):
+            call()

@@ -49,8 +49,8 @@ def test_equals_the_released_transformer(shared):
     assert {'a.flow', 'b.flow', 'c_ctx.flow', 'c.flow', 'd.flow', 'c_ctx.kv_after.1.v', 'rope_freqs.imag',
             'sinusoidal_embedding'} <= names
     for tag in ('a', 'b', 'c_ctx', 'c', 'd'):
-        for part in ('time_embedding', 'time_projection', 'text_embedding', 'patch_embedding', 'head', 'block0.self_attn',
-                     'block0.cross_attn', 'block0.ffn', 'block0', 'block1'):
+        for part in ('time_embedding', 'time_projection', 'text_embedding', 'patch_embedding', 'head', 'block0',
+                     'block1', 'block0.self_attn', 'block0.cross_attn', 'block0.ffn'):
             assert f'{tag}.act.{part}' in names
 
 

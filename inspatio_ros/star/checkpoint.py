@@ -243,7 +243,7 @@ def load_config(folder: Path, default: GeneratorConfig | None = None) -> Generat
     try:
         return from_dict(GeneratorConfig, json.loads(path.read_text()))
     except (ValueError, TypeError, AttributeError, ConfigurationError) as error:
-        raise WeightsError(f'{path} is not a generator\'s configuration: {_first_line(error)}') from error
+        raise WeightsError(f"{path} is not a generator's configuration: {_first_line(error)}") from error
 
 
 def save_config(folder: Path, config: GeneratorConfig) -> None:

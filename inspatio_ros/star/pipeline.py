@@ -4,6 +4,10 @@
 
 The same class runs every size. All of it streams: the render's encoder, the reference's encoder (or a bounded store of
 the latents of stills), the generator's cache and the decoder each keep what one block leaves to the next.
+
+Latents stand for 1 + 4 + 4 ... frames, as the packed mask does and as the large autoencoder groups them. The released
+code groups 4 + 4 + 4 with the tiny one, which puts mask and render up to three frames apart and needs frames that a
+live stream does not have yet; that grouping is there as TinyAutoencoder's padding 'end'.
 """
 
 from __future__ import annotations
@@ -23,10 +27,10 @@ from inspatio_ros.spatial.render import Condition
 from inspatio_ros.star.autoencoder import TinyAutoencoder, cut_time_growth
 from inspatio_ros.star.checkpoint import find_file, find_folder, load_config, load_module
 from inspatio_ros.star.condition import pack_mask
-from inspatio_ros.star.generator import BlockGenerator
+from inspatio_ros.star.generator import BlockGenerator, GeneratorState
 from inspatio_ros.star.presets import RELEASED
 from inspatio_ros.star.scheduler import FlowScheduler
-from inspatio_ros.star.text import embed_caption, load_embedding
+from inspatio_ros.star.text import embed_caption, load_embedding, save_embedding
 from inspatio_ros.star.transformer import DiffusionTransformer
 
 #: File names in a folder of weights: ours, then those of the release and of TAEHV.
@@ -127,6 +131,8 @@ class StarPipeline:
 
     def reset(self, seed: int = 0) -> None:
         """Forget every block and every reference, and draw noise from this seed."""
+        # The old cache is let go of first: at the released size it takes gigabytes.
+        self._state: GeneratorState | None = None
         # On the CPU whatever the device, so that a seed gives the same noise everywhere.
         self._state = self.blocks.init(1, torch.Generator().manual_seed(seed))
         self._render_state = self.autoencoder.encoder_state()
@@ -221,6 +227,19 @@ def _text_embedding(folder: Path, config: GeneratorConfig, caption: str | None, 
             raise WeightsError(f'{error}, or give a caption and the files of umT5 '
                                f'({TEXT_ENCODER_FILES[-1]} and the folder umt5-xxl)') from error
         return load_embedding(path, dim, length)
+    return _embed(folder, caption, length, device)
+
+
+def store_caption(folder: str | Path, caption: str, config: GeneratorConfig = RELEASED,
+                  device: torch.device | str = 'cpu') -> Path:
+    """Embed a caption with the umT5 files in a folder and store it there as text.safetensors, for all later runs."""
+    folder = Path(folder)
+    path = folder / TEXT_FILES[0]
+    save_embedding(path, _embed(folder, caption, config.transformer.text_len, torch.device(device)), caption)
+    return path
+
+
+def _embed(folder: Path, caption: str, length: int, device: torch.device) -> Tensor:
     encoder = find_file(folder, TEXT_ENCODER_FILES, 'text encoder')
     tokenizer = find_file(folder, TOKENIZER_FILES, 'tokenizer').parent
     return embed_caption(caption, encoder, tokenizer, length, device)

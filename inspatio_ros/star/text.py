@@ -163,7 +163,7 @@ def tokenize(caption: str, tokenizer_folder: str | Path, length: int) -> tuple[T
         raise ConfigurationError('turning a caption into tokens needs the packages transformers and sentencepiece; '
                                  'install them with pip, or store the embedding in text.safetensors') from error
     if not Path(tokenizer_folder).is_dir():
-        raise WeightsError(f'there is no tokenizer folder {tokenizer_folder}; put umT5\'s tokenizer files there')
+        raise WeightsError(f"there is no tokenizer folder {tokenizer_folder}; put umT5's tokenizer files there")
     tokenizer = AutoTokenizer.from_pretrained(str(tokenizer_folder), local_files_only=True)
     batch = tokenizer(clean_caption(caption), padding='max_length', truncation=True, max_length=length,
                       add_special_tokens=True, return_tensors='pt')
