@@ -176,7 +176,7 @@ def test_the_block_step_is_one_graph_with_two_variants():
 
 
 def count_blocks(layers):
-    """Count the TFLOP of the first and of a later block at the released size, but for the layers, on the meta device."""
+    """Count the TFLOP of the first and of a later block of the released size with fewer layers, on the meta device."""
     config = replace(RELEASED, transformer=replace(RELEASED.transformer, num_layers=layers))
     with torch.device('meta'):
         net = DiffusionTransformer(config.transformer)
