@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numba
 import numpy as np
 
+from inspatio_ros.compiled import compiled
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -38,7 +40,7 @@ def mask_to_uint8(mask: Tensor) -> np.ndarray:
     return (mask[:, 0] > 0.5).to(torch.uint8).mul_(255).cpu().numpy()
 
 
-@numba.njit(parallel=True, cache=True, nogil=True)
+@compiled(parallel=True, nogil=True)
 def _interleave(source: np.ndarray, out: np.ndarray) -> None:
     frames, channels, height, width = source.shape
     half, one = np.float32(127.5), np.float32(1.)
