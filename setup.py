@@ -46,7 +46,7 @@ setup(
     ],
     python_requires='>=3.11',
     install_requires=[
-        'av', 'matplotlib', 'numba', 'numpy', 'opencv-python-headless', 'psutil', 'pyyaml', 'rosbags', 'safetensors',
+        'av', 'matplotlib', 'numba', 'numpy', 'opencv-python-headless', 'pillow', 'pyyaml', 'rosbags', 'safetensors',
         'scipy', 'tensorboard', 'torch>=2.6', 'tqdm', 'transforms3d',
         'open3d-cpu; platform_machine == "x86_64"', 'open3d; platform_machine != "x86_64"',
     ],

@@ -105,7 +105,8 @@ def make_venv(ros: str, identity: str) -> None:
     if not stamp.is_file() and _adoptable(sourced):
         print(f'==> Using the virtual environment that is there: {VENV}', flush=True)
     else:
-        print(f'==> Creating {VENV} with Python {platform.python_version()}', flush=True)
+        anew = ' anew (it was made for another Python, folder or ROS 2)' if stamp.is_file() else ''
+        print(f'==> Creating {VENV} with Python {platform.python_version()}{anew}', flush=True)
         # A .venv made by hand may be somebody's work; one of ours is made again at will.
         if VENV.exists() and not stamp.is_file():
             raise SetupError(f'{VENV} belongs to another Python or was not made by `make setup`; move it away first')
@@ -173,8 +174,7 @@ def say_where_ros_is(ros: str) -> None:
     if ros == 'none':
         print(f'    ROS 2 has no wheels for {platform.machine()}: `inspatio render` and `verify` work, the node and '
               '`inspatio demo` do not.\n    On Ubuntu, add the ROS 2 apt repository, then:\n'
-              '      sudo apt-get install ros-jazzy-ros-base ros-jazzy-tf2-msgs ros-jazzy-diagnostic-msgs '
-              'ros-jazzy-visualization-msgs\n      source /opt/ros/jazzy/setup.bash && make setup', flush=True)
+              '      sudo apt-get install ros-jazzy-ros-base ros-jazzy-cv-bridge\n      source /opt/ros/jazzy/setup.bash && make setup', flush=True)
 
 
 def package_files() -> list[Path]:

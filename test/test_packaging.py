@@ -53,6 +53,8 @@ def third_party_imports():
                 names.update(alias.name.partition('.')[0] for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 names.add(node.module.partition('.')[0])
+                # A part of torch that needs a package of its own.
+                names.update({'tensorboard'} if node.module == 'torch.utils.tensorboard' else ())
     return names - set(sys.stdlib_module_names) - {'inspatio_ros'}
 
 
