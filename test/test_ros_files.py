@@ -18,6 +18,8 @@ import yaml
 
 pytest.importorskip('rclpy')
 
+from ros_graph import small_recording  # noqa: E402
+
 from inspatio_ros.ros import transport  # noqa: E402
 from inspatio_ros.ros.parameters import Settings, specs, table  # noqa: E402
 from inspatio_ros.ros.publishers import CAMERA_TOPICS  # noqa: E402
@@ -147,7 +149,7 @@ def ros_env(tmp_path):
 
 @contextmanager
 def started_node(env: dict, *parameters: str, cwd: Path = ROOT):
-    arguments = [part for parameter in parameters for part in ('-p', parameter)]
+    arguments = [part for parameter in (f'reference:={small_recording()}', *parameters) for part in ('-p', parameter)]
     process = subprocess.Popen([sys.executable, '-m', 'inspatio_ros.ros.main', '--ros-args', *arguments], env=env,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=cwd)
     try:

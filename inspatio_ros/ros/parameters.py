@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.generators import FILLS, GENERATORS
 from inspatio_ros.spatial.clearance import ROBOT_RADIUS
+from inspatio_ros.spatial.fusion import MAX_FRAMES, VOXEL_SIZE
 from inspatio_ros.spatial.motion import CAMERA_HEIGHT, COMMAND_TIMEOUT, Limits, Mount
 from inspatio_ros.spatial.odometry import OVERLOADS
 
@@ -150,9 +151,9 @@ class Settings:
                                     name='points.stride', bounds=(1, 64))
     path_length: int = _parameter(500, 'poses of the path that are kept', name='path.length', bounds=(2, 10000))
     path_rate: float = _parameter(2., 'path messages per second at most', name='path.rate', bounds=(0.1, 30.))
-    map_voxel_size: float = _parameter(0.03, 'edge of the voxels that map_points is thinned to, metres',
+    map_voxel_size: float = _parameter(VOXEL_SIZE, 'edge of the voxels that map_points is thinned to, metres',
                                        name='map.voxel_size', bounds=(0.001, 10.))
-    map_max_frames: int = _parameter(60, 'frames of the recording that map_points is fused from',
+    map_max_frames: int = _parameter(MAX_FRAMES, 'frames of the recording that map_points is fused from',
                                      name='map.max_frames', bounds=(1, 100000))
     map_file: str = _parameter('', "PLY file that ~/save_map writes; empty: inspatio_map.ply in the folder of ROS' "
                                'own files (~/.ros, or ROS_HOME)', LIVE, name='map.file')

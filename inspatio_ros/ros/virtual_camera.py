@@ -19,7 +19,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.qos import qos_profile_sensor_data
 from rosgraph_msgs.msg import Clock as ClockMessage
 
-from inspatio_ros.geometry import make_pose
+from inspatio_ros.geometry import invert, make_pose
 from inspatio_ros.ros import tf
 from inspatio_ros.ros.diagnostics import RateMeter
 from inspatio_ros.ros.drive import OdometryDrive, TwistDrive
@@ -78,7 +78,7 @@ class VirtualCamera:
         self._map_publisher = self._keep(MapPublisher(node, settings))
         self._tf = self._keep(tf.TransformPublisher(node, settings, self._world.start)) if tf.TFMessage else None
         self._clock_publisher = node.create_publisher(ClockMessage, '/clock', 10) if self._simulated else None
-        self.world_map = WorldMap(settings.reference, np.linalg.inv(self._world.start.T_world_map),
+        self.world_map = WorldMap(self._world.simulator.reference, invert(self._world.start.T_world_map),
                                   settings.map_voxel_size, settings.map_max_frames)
         self._map_future: Future | None = None
         self._map_done = False

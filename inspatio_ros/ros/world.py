@@ -15,6 +15,9 @@ from inspatio_ros.ros.parameters import Settings
 from inspatio_ros.simulator import Block, WorldSimulator
 from inspatio_ros.spatial.motion import StartFrame, start_frame
 
+#: Frames of the recording that say where the robot cannot go: enough for walls and furniture, quick to read.
+_CLEARANCE_FRAMES = 16
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -98,6 +101,6 @@ def _open_drive(settings: Settings, simulator: WorldSimulator, start: StartFrame
     clearance = None
     if settings.clearance_enabled:
         from inspatio_ros.spatial.clearance import Clearance, points_from_reference
-        points = start.to_map(points_from_reference(simulator.reference))
+        points = start.to_map(points_from_reference(simulator.reference, max_frames=_CLEARANCE_FRAMES))
         clearance = Clearance(points, radius=settings.clearance_radius)
     return TwistDrive(start.T_map_base, frame_rate, settings.limits, settings.cmd_vel_timeout, clearance)

@@ -13,11 +13,15 @@ import tempfile
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from inspatio_ros.errors import ConfigurationError, InspatioError
 from inspatio_ros.spatial import fusion
+
+if TYPE_CHECKING:
+    from inspatio_ros.reference.base import Reference
 
 
 @dataclass(frozen=True)
@@ -31,11 +35,10 @@ class FusedMap:
 class WorldMap:
     """Fuses a recording once, and keeps the result; nothing here blocks its caller."""
 
-    def __init__(self, reference: str, T_map_world: np.ndarray, voxel_size: float, max_frames: int) -> None:
-        """Take `reference` as open_reference does; `voxel_size` in metres; `T_map_world` [4, 4]."""
-        self._command = [sys.executable, '-m', fusion.__name__, '--reference', reference, '--voxel-size',
-                         str(voxel_size), '--max-frames', str(max_frames), '--pose',
-                         json.dumps(np.asarray(T_map_world).tolist())]
+    def __init__(self, reference: Reference, T_map_world: np.ndarray, voxel_size: float, max_frames: int) -> None:
+        """`T_map_world` [4, 4] takes the recording's world to the map; `voxel_size` in metres."""
+        self._reference, self._max_frames = reference, max_frames
+        self._options = ['--voxel-size', str(voxel_size), '--pose', json.dumps(np.asarray(T_map_world).tolist())]
         self._folder: Path | None = None
         self._map: FusedMap | None = None
         self._process: subprocess.Popen | None = None
@@ -62,10 +65,11 @@ class WorldMap:
     def _built(self) -> FusedMap:
         if self._map is None:
             self._folder = self._folder or Path(tempfile.mkdtemp(prefix='inspatio_map_'))
+            fusion.save_frames(self._reference, self._folder, self._max_frames)
             # A session of its own, so that Ctrl-C reaches the node alone, which ends this process in its time.
-            self._process = subprocess.Popen([*self._command, '--output', str(self._folder)], start_new_session=True,
-                                             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                             stderr=subprocess.PIPE, text=True)
+            self._process = subprocess.Popen(
+                [sys.executable, '-m', fusion.__name__, str(self._folder), *self._options], start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
             if self._closing:
                 self._process.terminate()
             _, said = self._process.communicate()
