@@ -248,21 +248,37 @@ def test_colcon_environment_starts_the_installed_node(colcon_install, tmp_path):
     where = run(['bash', '-c', f'{prefix} && python3 -c "import inspatio_ros; print(inspatio_ros.__file__)"'],
                 cwd=tmp_path, env=environment)
     assert str(colcon_install) in where
-    node = subprocess.Popen(['bash', '-c', f'{prefix} && exec "{colcon_install}/lib/inspatio_ros/inspatio_node"'],
-                            cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    start = f'{prefix} && exec "{colcon_install}/lib/inspatio_ros/inspatio_node" --ros-args -p autostart:=false'
+    node = subprocess.Popen(['bash', '-c', start], cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT)
+    try:
+        state = ask_state(rclpy, domain, lambda: node.poll() is None)
+    finally:
+        node.send_signal(signal.SIGINT)
+        output, _ = node.communicate(timeout=60)
+    assert state == 'unconfigured', output
+    assert node.returncode == 0, output
+    assert 'Traceback' not in output
+
+
+def ask_state(rclpy, domain, goes_on):
+    """Ask the lifecycle node of another process for its state, as soon as it answers."""
+    from lifecycle_msgs.srv import GetState
+    from rclpy.executors import SingleThreadedExecutor
     context = rclpy.Context()
     rclpy.init(context=context, domain_id=domain)
     try:
         watcher = rclpy.create_node('watcher', context=context)
-        appeared = wait_for(lambda: node.poll() is not None or
-                            [name for name in watcher.get_node_names() if name.startswith('inspatio')], 60)
+        executor = SingleThreadedExecutor(context=context)
+        executor.add_node(watcher)
+        client = watcher.create_client(GetState, '/inspatio/get_state')
+        if not wait_for(lambda: client.wait_for_service(0.2) or not goes_on(), 60) or not goes_on():
+            return 'no service'
+        answer = client.call_async(GetState.Request())
+        executor.spin_until_future_complete(answer, timeout_sec=60)
+        return answer.result().current_state.label if answer.done() else 'no answer'
     finally:
         rclpy.shutdown(context=context)
-        node.send_signal(signal.SIGINT)
-        output, _ = node.communicate(timeout=60)
-    assert isinstance(appeared, list), f'the node did not appear:\n{output}'
-    assert node.returncode == 0, output
-    assert 'Traceback' not in output
 
 
 def wait_for(condition, seconds):
