@@ -69,6 +69,11 @@ class ClipFolder:
         """Count the clips."""
         return len(self._clips)
 
+    def description(self) -> str:
+        """Say what the clips are, for the metadata of weights."""
+        names = sorted(self._clips)
+        return f'{len(names)} clips of procedural scenes, {names[0]} to {names[-1]}, named after their seeds'
+
     def refresh(self) -> None:
         """Read the clips that are not in memory yet; damaged ones are skipped and counted."""
         for path in sorted(self.folder.glob('clip_*.safetensors')):

@@ -5,11 +5,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
@@ -18,6 +16,7 @@ from inspatio_ros.config import GeneratorConfig, from_dict, to_dict
 from inspatio_ros.errors import ConfigurationError, InspatioError
 from inspatio_ros.training.data import ClipFolder
 from inspatio_ros.training.export import export
+from inspatio_ros.training.measure import measure
 from inspatio_ros.training.memory import keep_freed_memory
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.stages import STAGES, LossConfig
@@ -53,12 +52,13 @@ def read_plan(path: Path) -> Plan:
                 seed)
 
 
-def train(plan: Plan, stage: str, data: Path, output: Path, device: str = 'cpu', stop_after: float = float('inf'),
-          about: dict[str, Any] | None = None) -> Networks:
+def train(plan: Plan, stage: str, data: Path, output: Path, device: str = 'cpu',
+          stop_after: float = float('inf')) -> Networks:
     """Train one stage or 'all' of them, each from the one before; gives the networks, with the EMA weights."""
     clips, held_out = ClipFolder(data / 'train'), ClipFolder(data / 'held_out')
     networks = Networks(plan.generator, device, plan.seed)
     wanted = list(plan.stages) if stage == 'all' else [stage]
+    steps = {}
     for name in plan.stages:
         trainer = Trainer(STAGES[name](networks, clips, held_out, plan.loss), plan.stages[name], output / name, device,
                           {'generator': to_dict(plan.generator)})
@@ -67,10 +67,14 @@ def train(plan: Plan, stage: str, data: Path, output: Path, device: str = 'cpu',
         else:
             trainer.resume()
         _take_average(trainer)
+        steps[name] = trainer.step
         if name == wanted[-1]:
             break
-    export(networks, output / 'weights', {'data': f'{len(clips)} procedural clips', 'seed': plan.seed,
-                                          **(about or {})})
+    for net in networks.modules().values():
+        net.eval()
+    export(networks, output / 'weights', {'data': clips.description(), 'seed': plan.seed, 'steps': steps,
+                                          'held_out_data': held_out.description(),
+                                          'held_out_psnr': measure(networks, held_out)})
     return networks
 
 
@@ -97,8 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
         torch.set_num_threads(options.threads)
     try:
         plan = read_plan(options.config)
-        train(plan, options.stage, options.data, options.output, options.device, 60 * options.minutes,
-              {'command': json.dumps(sys.argv[1:])})
+        train(plan, options.stage, options.data, options.output, options.device, 60 * options.minutes)
     except InspatioError as error:
         print(f'error: {error}', file=sys.stderr)
         return error.exit_code
