@@ -43,10 +43,10 @@ def run(args: argparse.Namespace) -> int:
 
 def describe(summary: dict[str, Any], output: str) -> str:
     """Lay out the summary for people."""
-    latency, psnr = summary['latency_ms'], summary['psnr_db']['all']
+    latency, psnr = summary['latency_ms'], summary['psnr_db']
     lines = [f'{summary["frames"]} frames in {summary["driving_s"]:.1f} s ({summary["rate_hz"]:.2f} Hz of '
              f'{summary["frame_rate"]:g}), stamp to receipt {latency["p50"]} ms (p95 {latency["p95"]})']
-    if psnr['generated'] is not None:
-        lines.append(f'PSNR against the truth: generated {psnr["generated"]} dB, filled render {psnr["filled_render"]} '
-                     f'dB, black render {psnr["black_render"]} dB')
+    if psnr:
+        lines.append('PSNR against the truth: ' + ', '.join(
+            f'{name.replace("_", " ")} {value} dB' for name, value in psnr['all'].items()))
     return '\n'.join([*lines, f'written: {output}'])

@@ -1,6 +1,6 @@
 # Copyright 2026 The inspatio_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The driver process: waits until the node is active, then drives it along a scripted path with cmd_vel.
+"""The driver process: waits until the node is active and its camera shows, then drives it along a scripted path.
 
 It prints `driving` with the first command. After the last it puts the robot back at the start by `initialpose`, as one
 does in RViz, and prints `done`.
@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING
 
 from inspatio_ros.demo.paths import scripted_twist
-from inspatio_ros.demo.topics import COMMAND, INITIAL_POSE
+from inspatio_ros.demo.topics import COMMAND, INFO, INITIAL_POSE
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -44,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     node = rclpy.create_node('inspatio_demo_driver')
     wait_until_active(node, args.node)
+    wait_for_frame(node)
     print('driving', flush=True)
     drive(node, args.duration)
     go_home(node)
@@ -67,6 +68,17 @@ def wait_until_active(node: Node, name: str) -> None:
             if answer is not None and answer.current_state.id == State.PRIMARY_STATE_ACTIVE:
                 return
         time.sleep(0.1)
+
+
+def wait_for_frame(node: Node) -> None:
+    """Block until the camera shows something: the first block takes as long as any, and nobody drives blind."""
+    import rclpy
+    from sensor_msgs.msg import CameraInfo
+    seen = []
+    subscription = node.create_subscription(CameraInfo, INFO, seen.append, 1)
+    while not seen:
+        rclpy.spin_once(node, timeout_sec=0.1)
+    node.destroy_subscription(subscription)
 
 
 def drive(node: Node, duration: float) -> None:

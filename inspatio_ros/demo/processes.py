@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import random
 import signal
@@ -13,13 +12,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from inspatio_ros.errors import InspatioError
 
 #: Ids that work on every system beside the ephemeral ports.
 _DOMAINS = range(1, 102)
-_PR_SET_PDEATHSIG = 1
 
 
 class ChildError(InspatioError):
@@ -34,8 +33,8 @@ class Child:
         with log.open('wb') as output:
             # A session of its own: Ctrl-C reaches us alone, and we end the others in their order.
             self._process = subprocess.Popen(
-                [sys.executable, '-m', module, *arguments], stdin=subprocess.DEVNULL, stdout=output,
-                stderr=subprocess.STDOUT, env=env, start_new_session=True, preexec_fn=_end_with_parent)
+                [sys.executable, '-m', 'inspatio_ros.demo.child', module, *arguments], stdin=subprocess.DEVNULL,
+                stdout=output, stderr=subprocess.STDOUT, env=env, start_new_session=True)
 
     @property
     def pid(self) -> int:
@@ -94,9 +93,15 @@ class Child:
                 continue
         return self._process.wait()
 
-    def check_end(self) -> None:
-        """End the process in good order; raise ChildError if it does not end so."""
-        code = self.stop()
+    def end(self, asked: bool = True, timeout: float = 20.) -> None:
+        """See the process to its end, which it is `asked` for or comes to by itself.
+
+        Raises ChildError if it does not end in good order.
+        """
+        if not asked:
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout)
+        code = self.stop(timeout)
         if code != 0:
             raise ChildError(f'the {self.name} ended with exit code {code}: {self.last_words()}')
 
@@ -124,8 +129,3 @@ def free_domain() -> int:
                 continue
             return domain
     raise ChildError('every ROS domain from 1 to 101 is in use on this machine; name one with --domain')
-
-
-def _end_with_parent() -> None:
-    """Have the kernel end this process if its parent dies without a word (Linux)."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

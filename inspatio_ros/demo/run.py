@@ -20,6 +20,7 @@ from typing import Any
 from inspatio_ros.demo.processes import Child, private_ros_env
 from inspatio_ros.errors import ConfigurationError, InspatioError
 from inspatio_ros.evaluation.benchmark import MIB, resident_bytes
+from inspatio_ros.reference import SAMPLE, open_reference
 
 NODE = 'inspatio'
 #: Seconds that the node may take from its start to its first frame: weights are read and kernels compiled meanwhile.
@@ -44,7 +45,7 @@ class DemoOptions:
     def node_parameters(self) -> dict[str, Any]:
         """Give the node's parameters."""
         width, height = self.size or (0, 0)
-        reference = self.reference if self.reference == 'sample' else str(Path(self.reference).resolve())
+        reference = self.reference if self.reference == SAMPLE else str(Path(self.reference).resolve())
         weights = str(Path(self.weights).resolve()) if self.weights else ''
         return {'reference': reference, 'generator': self.generator, 'width': width, 'height': height,
                 'weights': weights, 'seed': self.seed, 'device': self.device, 'autostart': True,
@@ -73,15 +74,16 @@ def run_demo(options: DemoOptions, folder: Path, tell: Callable[[str], None]) ->
 
     """
     check_ros()
-    from inspatio_ros.reference import open_reference
-    reference = open_reference(options.reference)
+    if options.reference != SAMPLE:
+        # What is wrong with a recording is said before anything starts. The sample would be cast here for nothing.
+        open_reference(options.reference)
     with tempfile.TemporaryDirectory(prefix='inspatio_demo_') as scratch, _sigterm_as_interrupt():
         facts = _drive_and_record(options, folder, Path(scratch), tell)
     tell('writing video, contact sheet and summary')
     from inspatio_ros.demo.recording import Recording
     from inspatio_ros.demo.report import write_report
     with Recording(folder / 'bag') as recording:
-        return write_report(recording, folder, reference, facts)
+        return write_report(recording, folder, open_reference(options.reference), facts)
 
 
 def _drive_and_record(options: DemoOptions, folder: Path, scratch: Path,
@@ -119,8 +121,9 @@ def drive_node(options: DemoOptions, bag: Path | None, scratch: Path, tell: Call
         tell(f'node active after {start_seconds:.1f} s; driving for {options.duration:g} s')
         _watch_until_done(driver, node, recorder, options.duration + PATIENCE, watch)
         _await_stragglers(recorder, node)
-        for child in (driver, recorder, node):
-            child.check_end()
+        driver.end(asked=False)
+        recorder.end()
+        node.end()
     return start_seconds
 
 

@@ -27,7 +27,7 @@ class Topic:
 #: Large messages wait in a short queue, so that a slow disk costs frames that are counted, not memory.
 LARGE = 24
 
-IMAGE, CONDITION, MASK = '/camera/image_raw', '/camera/condition', '/camera/mask'
+IMAGE, CONDITION, MASK, INFO = '/camera/image_raw', '/camera/condition', '/camera/mask', '/camera/camera_info'
 COMMAND, INITIAL_POSE, ODOM = '/cmd_vel', '/initialpose', '/odom'
 
 TOPICS = (
@@ -35,7 +35,7 @@ TOPICS = (
     Topic(INITIAL_POSE, 'geometry_msgs/msg/PoseWithCovarianceStamped'),
     Topic(IMAGE, 'sensor_msgs/msg/Image', depth=LARGE),
     Topic('/camera/image_raw/compressed', 'sensor_msgs/msg/CompressedImage', depth=LARGE),
-    Topic('/camera/camera_info', 'sensor_msgs/msg/CameraInfo'),
+    Topic(INFO, 'sensor_msgs/msg/CameraInfo'),
     Topic('/camera/depth/image', 'sensor_msgs/msg/Image', depth=LARGE),
     Topic('/camera/depth/camera_info', 'sensor_msgs/msg/CameraInfo'),
     Topic('/camera/points', 'sensor_msgs/msg/PointCloud2', depth=LARGE),
