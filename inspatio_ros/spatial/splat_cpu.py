@@ -142,25 +142,23 @@ def _render_band(views: Sequence[View], image: np.ndarray, mask: np.ndarray, z_d
         index = _scratch.get('index', count, np.int32)
         points = kernel.project(pixels.z_depth, active, A, b, top, width, height, x, y, z, index)
         if rank and cull:
-            points = kernel.keep_open(points, x, y, z, index, limit, pitch, touched)
+            points = kernel.keep_open(points, x, y, z, index, limit, top, pitch, touched)
         kernel.clear(touched, nearest, sums, width, height)
-        kernel.find_nearest(points, x, y, z, nearest, pitch, _SHARE)
+        kernel.find_nearest(points, x, y, z, nearest, top, pitch, _SHARE)
         colour = pixels.colour.reshape(-1, 3)
-        kernel.accumulate(points, x, y, z, index, colour, nearest, sums, pitch, _SHARE, _BEHIND, _SQUARINGS)
+        kernel.accumulate(points, x, y, z, index, colour, nearest, sums, top, pitch, _SHARE, _BEHIND, _SQUARINGS)
         won = kernel.find_winners(touched, sums, limit, width, height, winners)
         shade = _to_signed(colour.dtype, view.gain)
         for better in views[:rank]:
-            won = kernel.veto(won, winners, sums, *shade, width, *_unproject(better, top), better.pixels.colour,
+            won = kernel.veto(won, winners, sums, *shade, top, width, *_unproject(better), better.pixels.colour,
                         better.pixels.z_depth, *_to_signed(better.pixels.colour.dtype, better.gain), _DIFFERENCE)
         kernel.resolve(won, winners, sums, *shade, image, mask, z_depth, limit, _NEARER)
 
 
-def _unproject(view: View, top: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give (A, b) float32 that take a pixel of the band from row `top` on, and its depth, to the source's pixel."""
+def _unproject(view: View) -> tuple[np.ndarray, np.ndarray]:
+    """Give (A, b) float32 that take a pixel of the target and its depth to the source's pixel."""
     A = np.linalg.inv(view.A)
-    b = -A @ view.b
-    A[:, 2] += A[:, 1] * top
-    return A.astype(np.float32), b.astype(np.float32)
+    return A.astype(np.float32), (-A @ view.b).astype(np.float32)
 
 
 def _to_signed(dtype: np.dtype, gain: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

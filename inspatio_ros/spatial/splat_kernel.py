@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loops over pixels and points of `splat_cpu.py`; thresholds are arguments, so that they are typed in one place.
 
-Points are listed as (x, y, z, source index); pixels of a band of the target lie in buffers with a border of one pixel,
-`pitch` = width + 2 a row, so that a point's four pixels need no bounds check.
+Points are listed as (x, y, z, source index); pixels of a band of the target, from row `top` on, lie in buffers with a
+border of one pixel, `pitch` = width + 2 a row, so that a point's four pixels need no bounds check. Coordinates stay
+those of the whole target, so that rounding does not depend on how it is split into bands.
 """
 
 from __future__ import annotations
@@ -95,12 +96,12 @@ def select_tiles(ranges, source_height, source_width, A, b, top, width, height, 
 
 @compiled()
 def project(z_depth, active, A, b, top, width, height, xs, ys, zs, index):
-    """Project the known pixels of the active tiles; keep (x, y - top, z, source index) of those in the band."""
+    """Project the known pixels of the active tiles; keep (x, y, z, source index) of those in the band."""
     source_height, source_width = z_depth.shape
     x_buffer, y_buffer, z_buffer = (np.empty(source_width, np.float32), np.empty(source_width, np.float32),
                                     np.empty(source_width, np.float32))
     a0, a1, a2 = A[0, 0], A[1, 0], A[2, 0]
-    x_end, y_end, first_row = np.float32(width), np.float32(height), np.float32(top)
+    x_end, y_start, y_end = np.float32(width), np.float32(top - 1), np.float32(top + height)
     count = 0
     for y in range(source_height):
         tiles = active[y // TILE]
@@ -122,27 +123,27 @@ def project(z_depth, active, A, b, top, width, height, xs, ys, zs, index):
                 pz = (a2 * column + r2) * z + b[2]
                 inverse = _ONE / pz
                 x_buffer[x] = ((a0 * column + r0) * z + b[0]) * inverse
-                y_buffer[x] = ((a1 * column + r1) * z + b[1]) * inverse - first_row
+                y_buffer[x] = ((a1 * column + r1) * z + b[1]) * inverse
                 z_buffer[x] = pz if z > 0 else np.float32(-1)
             for x in range(start, end):
                 px, py, pz = x_buffer[x], y_buffer[x], z_buffer[x]
                 xs[count], ys[count], zs[count], index[count] = px, py, pz, y * source_width + x
-                count += (pz > 0) & (pz < _INF) & (px > -1) & (px < x_end) & (py > -1) & (py < y_end)
+                count += (pz > 0) & (pz < _INF) & (px > -1) & (px < x_end) & (py > y_start) & (py < y_end)
     return count
 
 
 @compiled()
-def keep_open(count, xs, ys, zs, index, limit, pitch, touched):
+def keep_open(count, xs, ys, zs, index, limit, top, pitch, touched):
     """Keep, in place, the points that can change one of the four pixels around them; mark the cells of those."""
     kept = 0
     for i in range(count):
         x, y, z = xs[i], ys[i], zs[i]
-        p = int(y + _ONE) * pitch + int(x + _ONE)
+        p = (int(np.floor(y)) + 1 - top) * pitch + int(np.floor(x)) + 1
         xs[kept], ys[kept], zs[kept], index[kept] = x, y, z, index[i]
         kept += max(max(limit[p], limit[p + 1]), max(limit[p + pitch], limit[p + pitch + 1])) > z
     touched[:] = False
     for i in range(kept):
-        row, column = int(ys[i] + _ONE), int(xs[i] + _ONE)
+        row, column = int(np.floor(ys[i])) + 1 - top, int(np.floor(xs[i])) + 1
         # The padded pixel (row, column) is pixel (row - 1, column - 1).
         r0, c0 = max(row - 1, 0) // TILE, max(column - 1, 0) // TILE
         r1, c1 = min(row // TILE, touched.shape[0] - 1), min(column // TILE, touched.shape[1] - 1)
@@ -163,20 +164,21 @@ def clear(touched, nearest, sums, width, height):
 
 
 @compiled()
-def _corner(x, y, pitch):
+def _corner(x, y, top, pitch):
     """Give the padded pixel left above (x, y), and the four bilinear shares."""
-    column, row = int(x + _ONE), int(y + _ONE)
-    fx, fy = x + _ONE - np.float32(column), y + _ONE - np.float32(row)
+    # Not int(x + 1): rounding the sum could step over the end of the buffers.
+    left, above = np.floor(x), np.floor(y)
+    fx, fy = x - left, y - above
     gx, gy = _ONE - fx, _ONE - fy
-    return row * pitch + column, gx * gy, fx * gy, gx * fy, fx * fy
+    return (int(above) + 1 - top) * pitch + int(left) + 1, gx * gy, fx * gy, gx * fy, fx * fy
 
 
 @compiled()
-def find_nearest(count, xs, ys, zs, nearest, pitch, min_share):
+def find_nearest(count, xs, ys, zs, nearest, top, pitch, min_share):
     """Lower `nearest` to the depth of each point in the pixels that it has at least `min_share` of."""
     for i in range(count):
         z = zs[i]
-        p, s00, s01, s10, s11 = _corner(xs[i], ys[i], pitch)
+        p, s00, s01, s10, s11 = _corner(xs[i], ys[i], top, pitch)
         nearest[p] = min(nearest[p], z if s00 >= min_share else _INF)
         nearest[p + 1] = min(nearest[p + 1], z if s01 >= min_share else _INF)
         nearest[p + pitch] = min(nearest[p + pitch], z if s10 >= min_share else _INF)
@@ -200,10 +202,10 @@ def _add(sums, p, share, z, inverse_z, nearest, red, green, blue, min_share, beh
 
 
 @compiled()
-def accumulate(count, xs, ys, zs, index, colour, nearest, sums, pitch, min_share, behind, squarings):
+def accumulate(count, xs, ys, zs, index, colour, nearest, sums, top, pitch, min_share, behind, squarings):
     """Add each point to the pixels around it where it is not hidden: sums [pixels, 5] of w * (r, g, b, z) and w."""
     for i in range(count):
-        p, s00, s01, s10, s11 = _corner(xs[i], ys[i], pitch)
+        p, s00, s01, s10, s11 = _corner(xs[i], ys[i], top, pitch)
         z, k = zs[i], index[i]
         inverse_z = _ONE / z
         red, green, blue = np.float32(colour[k, 0]), np.float32(colour[k, 1]), np.float32(colour[k, 2])
@@ -233,7 +235,7 @@ def find_winners(touched, sums, limit, width, height, winners):
 
 
 @compiled()
-def veto(won, winners, sums, factor, offset, width, A, b, colour, source_z, source_factor, source_offset,
+def veto(won, winners, sums, factor, offset, top, width, A, b, colour, source_z, source_factor, source_offset,
          most_different):
     """Drop from the winners what a better view, whose pixel (A, b) gives, shows in another colour."""
     source_height, source_width = source_z.shape
@@ -242,7 +244,7 @@ def veto(won, winners, sums, factor, offset, width, A, b, colour, source_z, sour
         y, x = winners[n] // width, winners[n] % width
         p = (y + 1) * (width + 2) + x + 1
         inverse = sums[p, 4]
-        z, column, row = sums[p, 3] * inverse, np.float32(x), np.float32(y)
+        z, column, row = sums[p, 3] * inverse, np.float32(x), np.float32(y + top)
         pz = (A[2, 0] * column + A[2, 1] * row + A[2, 2]) * z + b[2]
         px = ((A[0, 0] * column + A[0, 1] * row + A[0, 2]) * z + b[0]) / pz + _HALF
         py = ((A[1, 0] * column + A[1, 1] * row + A[1, 2]) * z + b[1]) / pz + _HALF
