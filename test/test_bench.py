@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -54,12 +55,14 @@ def test_the_figures_count_every_stage_and_every_frame(recording: Path, tmp_path
 
 
 def test_a_soak_compares_early_with_late(recording: Path, tmp_path: Path) -> None:
+    start = time.monotonic()
     assert bench(recording, '--soak', '2', '--json', str(tmp_path / 'soak.json')) == 0
+    seconds = time.monotonic() - start
     (figures,) = json.loads((tmp_path / 'soak.json').read_text())['soak']
-    assert figures['early_s'] == pytest.approx(2 / 3, abs=0.5) and 1 < figures['late_s'] <= 2.5
+    assert seconds >= 2 and 0 < figures['early_s'] <= figures['late_s'] <= seconds
     assert figures['early_mib'] > 50 and abs(figures['growth_percent']) < 20
     # At the frame rate, not as fast as can be.
-    assert figures['frames'] <= 24 * 2 + 8
+    assert 4 <= figures['frames'] <= 24 * seconds + 4
 
 
 def test_growth_is_that_between_a_third_of_the_time_and_the_end() -> None:

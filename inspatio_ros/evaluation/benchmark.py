@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -74,7 +73,7 @@ def measure(simulator: WorldSimulator, path: Iterator[np.ndarray], frames: int) 
     for index in range(len(simulator.reference)):
         # The sample is still being cast in the background, and what is read for the first time comes from the disk.
         simulator.reference.frame(index)
-    _reset_gpu_peak(simulator.device)
+    _reset_peaks(simulator.device)
     counts, walls, stages = [], [], {}
     while sum(counts) < frames:
         poses = next_poses(path, simulator)
@@ -100,15 +99,22 @@ def median_p95(values: np.ndarray) -> dict[str, float]:
 
 
 def memory(device: str) -> dict[str, float]:
-    """Give the peak memory of this process, MiB: on the host, and on the GPU if that is what it runs on."""
-    peak = {'peak': round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)}
+    """Give the peak memory since the last reset, MiB: of this process, and on the GPU if that is what it runs on."""
+    peak = {'peak': round(_peak_resident_kib() / 1024, 1)}
     if device.startswith('cuda'):
         import torch
         peak['gpu_peak'] = round(torch.cuda.max_memory_allocated(device) / MIB, 1)
     return peak
 
 
-def _reset_gpu_peak(device: str) -> None:
+def _peak_resident_kib() -> int:
+    line = next(line for line in Path('/proc/self/status').read_text().splitlines() if line.startswith('VmHWM'))
+    return int(line.split()[1])
+
+
+def _reset_peaks(device: str) -> None:
+    # 5 sets the peak back to what is resident now; what was measured before must not count again.
+    Path('/proc/self/clear_refs').write_text('5')
     if device.startswith('cuda'):
         import torch
         torch.cuda.reset_peak_memory_stats(device)
