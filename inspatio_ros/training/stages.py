@@ -22,6 +22,9 @@ from inspatio_ros.training.measure import measure
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.pca import start_from_components
 
+#: Keeps the root's slope finite.
+LEAST_SQUARE = 1e-6
+
 
 @dataclass(frozen=True)
 class LossConfig:
@@ -39,10 +42,10 @@ class LossConfig:
     guide_dropout: float = 0.5
     #: Noise added to the true history, which at run time is a prediction.
     history_noise: float = 0.3
-    #: Weight of the pooled squared error beside the clips' mean PSNR in the joint stage.
-    pooled: float = 10.
+    #: Weight of the pooled squared error beside the mean over clips of its root, in the joint stage.
+    pooled: float = 1.
     #: Weight of the latents' squared error in the joint stage.
-    latent: float = 0.1
+    latent: float = 0.005
 
 
 class AutoencoderStage:
@@ -146,8 +149,9 @@ class JointStage:
         error = nets.autoencoder.decode(part, nets.guide(window), clamp=False).float() - unit(
             window.truth.to(nets.device))
         square = error.square().mean(dim=(1, 2, 3, 4))
-        # PSNR is judged as the mean over clips, which is the logarithm of each clip's error.
-        loss = torch.log(square + 1e-5).mean() + self.config.pooled * square.mean()
+        # Between PSNR's mean over clips (the logarithm, which hardly sees clips with large holes) and the pooled error
+        # (which sees nothing else): the root.
+        loss = torch.sqrt(square + LEAST_SQUARE).mean() + self.config.pooled * square.mean()
         if self.config.latent:
             with torch.no_grad():
                 truth = nets.autoencoder.encode(unit(clips.truth.to(nets.device))).float()
