@@ -204,6 +204,9 @@ def run() -> None:
         if not any(VENV.glob('lib/python3*/site-packages/tf2_msgs')):
             print('WARNING: tf2_msgs is missing, so the node publishes no TF; everything else works (make doctor)',
                   flush=True)
+    if not any(VENV.glob('lib/python3*/site-packages/inspatio_ros-*.dist-info')):
+        # Somebody's own pip took it away.
+        (STAMPS / 'package').unlink(missing_ok=True)
     step('package', 'Installing inspatio_ros into the environment', digest([dependencies], package_files()),
          install_package)
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -101,3 +102,10 @@ def test_a_build_of_tf2_msgs_that_fails_says_so_in_the_first_line(tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith('tf2_msgs was not built: ')
     assert 'Traceback' not in done.stderr
+
+
+def test_the_executable_in_a_python_without_the_package_says_what_to_do():
+    done = subprocess.run([sys.executable, '-I', '-S', SCRIPTS / 'inspatio_node'], text=True, capture_output=True,
+                          check=False)
+    assert done.returncode == 1
+    assert re.fullmatch(r"inspatio_node: .* has no module 'inspatio_ros'\. Activate .*\n", done.stderr)
