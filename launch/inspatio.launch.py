@@ -11,6 +11,7 @@ that is not given is not passed on, so that it never beats the file unseen.
 from __future__ import annotations
 
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
@@ -20,8 +21,9 @@ from launch import LaunchContext, LaunchDescription
 
 NAME = 'inspatio'
 
-#: Arguments that override a parameter of the node if, and only if, they are given; with the parameter's type.
-OVERRIDES = {'reference': str, 'use_sim_time': bool, 'autostart': bool}
+#: Arguments that override a parameter of the node if, and only if, they are given.
+OVERRIDES = ('reference', 'use_sim_time', 'autostart')
+BOOLEANS = {'true': True, 'false': False}
 
 ARGUMENTS = [
     DeclareLaunchArgument('reference', default_value='', description="recording: a folder, or 'sample'; empty: as in "
@@ -29,11 +31,12 @@ ARGUMENTS = [
     DeclareLaunchArgument('params_file', default_value='', description="the node's parameters (YAML); examples are in "
                           "this package's config folder"),
     DeclareLaunchArgument('namespace', default_value='', description='namespace of the node, its topics and RViz'),
-    DeclareLaunchArgument('use_sim_time', default_value='', description='true: follow /clock; empty: as in '
+    DeclareLaunchArgument('use_sim_time', default_value='', choices=['', *BOOLEANS],
+                          description='true: follow /clock; empty: as in params_file'),
+    DeclareLaunchArgument('autostart', default_value='', choices=['', *BOOLEANS],
+                          description='false: stay unconfigured until a lifecycle manager takes over; empty: as in '
                           'params_file'),
-    DeclareLaunchArgument('autostart', default_value='', description='false: stay unconfigured until a lifecycle '
-                          'manager takes over; empty: as in params_file'),
-    DeclareLaunchArgument('use_rviz', default_value='false', choices=['true', 'false'], description='start RViz too'),
+    DeclareLaunchArgument('use_rviz', default_value='false', choices=list(BOOLEANS), description='start RViz too'),
     DeclareLaunchArgument('log_level', default_value='info', description='debug, info, warn, error'),
 ]
 
@@ -43,16 +46,25 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=start)])
 
 
+def end(event: ProcessExited, _: LaunchContext) -> Shutdown:
+    """End with the node; an exception is the one way to give the launch an exit code."""
+    if event.returncode:
+        raise RuntimeError(f'the node ended with exit code {event.returncode}; its last line says why')
+    return Shutdown(reason='the node ended')
+
+
 def start(context: LaunchContext) -> list[Node]:
     """Start the node with the arguments that were given, and RViz if asked for."""
     def given(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
 
-    overrides = {name: ParameterValue(given(name), value_type=kind) for name, kind in OVERRIDES.items() if given(name)}
+    # A folder called 1 is a name, not a number: launch would guess from the text.
+    overrides = {name: BOOLEANS.get(given(name), ParameterValue(given(name), value_type=str)) for name in OVERRIDES
+                 if given(name)}
     nodes = [Node(
         package='inspatio_ros', executable='inspatio_node', name=NAME, namespace=given('namespace'), output='screen',
-        # Whatever keeps the node from running ends the launch, with the node's one line as the last thing said.
-        on_exit=Shutdown(reason='inspatio_node ended'),
+        # Whatever keeps the node from running ends the launch.
+        on_exit=end,
         parameters=[*([given('params_file')] if given('params_file') else []), *([overrides] if overrides else [])],
         arguments=['--ros-args', '--log-level', f'{NAME}:={given("log_level")}'])]
     if given('use_rviz') == 'true':

@@ -34,6 +34,10 @@ def main(args: list[str] | None = None) -> int:
     except ConfigurationError as error:
         rclpy.logging.get_logger('inspatio').error(str(error))
         code = error.exit_code
+    except Exception:  # noqa: BLE001
+        # ROS that ended in the middle of a callback makes whatever that does next fail.
+        if rclpy.ok():
+            raise
     finally:
         # A second Ctrl-C would end the teardown in the middle of it.
         for sign in (signal.SIGINT, signal.SIGTERM):
