@@ -3,8 +3,9 @@
 """Measure speed and memory on this machine, warm, from camera poses to RGB on the host.
 
 Each generator is timed in turn, every stage and all of it. --soak runs it for minutes and watches its memory instead;
---ros measures the node (with --soak: the node's memory while it is driven, every topic subscribed); --compare shows two
-earlier results side by side.
+--ros measures the node (with --soak: the node's memory while it is driven, every topic subscribed); --compare puts two
+settings of speed side by side in one run, or shows two earlier results; --suite gpu measures all there is to know about
+the large generator's speed, with random weights (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ RENDER_SIZE = (832, 480)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `inspatio bench`."""
-    options.add_world(parser, generator=None)
+    options.add_world(parser, generator=None, own_size="the generator's own; render 832x480")
     parser.add_argument('--generator', nargs='+', default=['render', 'nano'], metavar='NAME',
                         help='render, nano, 1.3b (default: render nano)')
     parser.add_argument('--frames', type=options.count, default=120, help='frames to time, at least (default: 120)')
@@ -44,26 +45,97 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--soak', type=options.positive, metavar='SECONDS',
                         help='run for so long at the frame rate; compare memory after a third of it and at the end')
     parser.add_argument('--ros', action='store_true', help='measure the node: overhead a frame, frames lost on the way')
-    parser.add_argument('--compare', nargs=2, metavar=('A', 'B'), help='show two earlier results side by side')
+    parser.add_argument('--compare', nargs=2, metavar=('A', 'B'),
+                        help='two of plain, exact, fast, float8: measure both in turn; or two earlier results (files)')
+    parser.add_argument('--suite', choices=['gpu'], help='the large generator at every speed, within --seconds')
+    parser.add_argument('--tiny', action='store_true', help='with --suite: a tiny size, which a CPU can take')
+    parser.add_argument('--speeds', nargs='+', metavar='NAME', help='with --suite: only these')
+    parser.add_argument('--seconds', type=options.positive, default=540.,
+                        help='with --suite: start nothing after so long (default: 540)')
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure what was asked for, print it, and write it."""
-    if args.compare:
+    if args.suite:
+        return _suite(args)
+    if args.compare and _are_files(args.compare):
         print(compare(*(_read(path) for path in args.compare)))
         return 0
     from inspatio_ros.evaluation.benchmark import machine
     result: dict[str, Any] = {'machine': machine()}
-    if args.ros and not args.soak:
+    if args.compare:
+        result['speeds'] = _compare_speeds(args)
+    elif args.ros and not args.soak:
         result['node'] = _measure_node(args)
     else:
         kind, measure = (('generators', _measure) if not args.soak
                          else ('node_soak', _soak_node) if args.ros else ('soak', _soak))
         result[kind] = [measure(args, name) for name in args.generator]
+    _write(args, result)
+    return 0
+
+
+def _write(args: argparse.Namespace, result: dict[str, Any]) -> None:
     if args.json:
         from inspatio_ros.evaluation.pictures import write_bytes
         write_bytes(args.json, (json.dumps(result, indent=2) + '\n').encode())
+
+
+def _are_files(names: list[str]) -> bool:
+    """Say whether --compare names files; names of speeds are looked up only if they are none."""
+    if all(Path(name).is_file() for name in names):
+        return True
+    from inspatio_ros.star.speed import SPEEDS
+    return not all(name in SPEEDS for name in names)
+
+
+def _suite(args: argparse.Namespace) -> int:
+    from inspatio_ros.demo.paths import scripted_twist
+    from inspatio_ros.evaluation.benchmark import drive
+    from inspatio_ros.evaluation.suite import Plan, run_suite
+    from inspatio_ros.reference import open_reference
+    from inspatio_ros.simulator import resolve_device
+    from inspatio_ros.star.speed import find_speed
+    speeds = tuple(find_speed(name).name for name in args.speeds) if args.speeds else None
+    plan = Plan.make(resolve_device(args.device), args.tiny, speeds, args.seconds)
+    reference = open_reference(args.reference)
+    result: dict[str, Any] = {}
+
+    def keep(name: str, figures: Any) -> None:
+        group, _, member = name.partition('.')
+        if member:
+            result.setdefault(group, {})[member] = figures
+        else:
+            result[group] = figures
+        # After every part, so that a run that is cut short leaves what it found.
+        _write(args, result)
+
+    run_suite(plan, reference, lambda rate: drive(reference, rate, lambda time: scripted_twist(time, math.inf)), keep,
+              lambda line: print(line, flush=True))
     return 0
+
+
+def _compare_speeds(args: argparse.Namespace) -> dict[str, Any]:
+    from inspatio_ros.demo.paths import scripted_twist
+    from inspatio_ros.evaluation.benchmark import drive
+    from inspatio_ros.evaluation.speeds import compare_speeds
+    from inspatio_ros.reference import open_reference
+    from inspatio_ros.simulator import WorldSimulator, resolve_device
+    from inspatio_ros.star.pipeline import StarPipeline
+    from inspatio_ros.star.speed import describe
+    name = next((name for name in args.generator if name != 'render'), 'nano')
+    device, (width, height) = resolve_device(args.device), args.size or (None, None)
+    reference = open_reference(args.reference)
+    simulators, reports = {}, {}
+    for speed in args.compare:
+        pipeline = StarPipeline.load(name, args.weights, device, width, height, speed=speed)
+        simulators[speed] = WorldSimulator(reference, pipeline, seed=args.seed, device=device)
+        reports[speed] = pipeline.speed_report
+        print(f'{speed}: {describe(reports[speed])}', flush=True)
+    figures = compare_speeds(simulators, lambda rate: drive(reference, rate, lambda time: scripted_twist(
+        time, math.inf)), args.frames)
+    print(compare(*figures.values()))
+    return {speed: {'report': reports[speed], **figures[speed]} for speed in args.compare}
 
 
 @contextmanager

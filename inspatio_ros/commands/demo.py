@@ -19,7 +19,7 @@ OUTPUTS = ('bag', 'video.mp4', 'contact_sheet.png', 'summary.json')
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `inspatio demo`."""
-    options.add_world(parser, generator='nano')
+    options.add_world(parser, generator='nano', own_size="the generator's own; render 320x192")
     parser.add_argument('--output', default='out/demo', metavar='DIR',
                         help='where to write; an earlier demo there is replaced (default: out/demo)')
     parser.add_argument('--duration', type=options.positive, default=15., metavar='SECONDS',

@@ -41,16 +41,15 @@ def count(text: str) -> int:
     return int(text)
 
 
-def add_world(parser: argparse.ArgumentParser, generator: str | None, reference: str | None = 'sample') -> None:
+def add_world(parser: argparse.ArgumentParser, generator: str | None, own_size: str = "the generator's own") -> None:
     """Add the options that say which world to open: recording, generator, size, weights, seed, device."""
-    parser.add_argument('--reference', default=reference, required=reference is None, metavar='DIR',
-                        help="an RGB-D recording's folder, or 'sample' for the built-in room"
-                             + (f' (default: {reference})' if reference else ''))
+    parser.add_argument('--reference', default='sample', metavar='DIR',
+                        help="an RGB-D recording's folder, or 'sample' for the built-in room (default: sample)")
     if generator:
         parser.add_argument('--generator', default=generator, metavar='NAME',
                             help=f'render, nano or 1.3b (default: {generator})')
     parser.add_argument('--size', type=size, metavar='WxH',
-                        help="image size, multiples of 16 (default: the generator's own)")
+                        help=f'image size, multiples of 16 (default: {own_size})')
     parser.add_argument('--weights', metavar='DIR', help='folder of the weights that are not in the package')
     parser.add_argument('--seed', type=int, default=0, help='same seed, same frames (default: 0)')
     parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda' (default: auto)")

@@ -19,6 +19,8 @@ from inspatio_ros.errors import InspatioError
 
 #: Ids that work on every system beside the ephemeral ports.
 _DOMAINS = range(1, 102)
+#: What would make a graph reach beyond this machine or its own domain.
+_WIDER = ('ROS_STATIC_PEERS', 'ROS_DISCOVERY_SERVER', 'ROS_SUPER_CLIENT', 'ROS_LOCALHOST_ONLY')
 
 
 class ChildError(InspatioError):
@@ -111,7 +113,7 @@ class Child:
 
 def private_ros_env(log_folder: Path, domain: int | None = None) -> dict[str, str]:
     """Give an environment whose ROS graph is on this machine only and apart from any other."""
-    env = dict(os.environ)
+    env = {name: value for name, value in os.environ.items() if name not in _WIDER}
     env['ROS_DOMAIN_ID'] = str(free_domain() if domain is None else domain)
     env['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
     env['ROS_LOG_DIR'] = str(log_folder)

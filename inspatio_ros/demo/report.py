@@ -93,6 +93,7 @@ def write_report(recording: Recording, folder: Path, reference: Reference, facts
         raise RecordingError(f'the node never said its {RATE!r} on /diagnostics; there is nothing to measure it by')
     frame_rate = said[RATE][-1]
     figures = timing(timeline, frame_rate)
+    figures['width'], figures['height'] = recording.image_size()
     figures['pose_age_ms'] = for_json(np.median(said.get(AGE, np.nan)), 2)
     found = problems(figures)
     viewer = Viewer(recording, timeline, reference, frame_rate)

@@ -23,6 +23,8 @@ from inspatio_ros.evaluation.benchmark import MIB, resident_bytes
 from inspatio_ros.reference import SAMPLE, open_reference
 
 NODE = 'inspatio'
+#: What `render` shows unless another size is asked for: at a camera's usual size every topic together is 250 MB/s.
+RENDER_SIZE = (320, 192)
 #: Seconds that the node may take from its start to its first frame: weights are read and kernels compiled meanwhile.
 START_TIMEOUT = 240.
 #: Seconds that the processes may take beyond what they are asked to.
@@ -44,7 +46,7 @@ class DemoOptions:
 
     def node_parameters(self) -> dict[str, Any]:
         """Give the node's parameters."""
-        width, height = self.size or (0, 0)
+        width, height = self.size or (RENDER_SIZE if self.generator == 'render' else (0, 0))
         reference = self.reference if self.reference == SAMPLE else str(Path(self.reference).resolve())
         weights = str(Path(self.weights).resolve()) if self.weights else ''
         return {'reference': reference, 'generator': self.generator, 'width': width, 'height': height,
@@ -77,7 +79,7 @@ def run_demo(options: DemoOptions, folder: Path, tell: Callable[[str], None]) ->
     if options.reference != SAMPLE:
         # What is wrong with a recording is said before anything starts. The sample would be cast here for nothing.
         open_reference(options.reference)
-    with tempfile.TemporaryDirectory(prefix='inspatio_demo_') as scratch, _sigterm_as_interrupt():
+    with tempfile.TemporaryDirectory(prefix='inspatio_demo_') as scratch, _ended_in_order():
         facts = _drive_and_record(options, folder, Path(scratch), tell)
     tell('writing video, contact sheet and summary')
     from inspatio_ros.demo.recording import Recording
@@ -174,13 +176,15 @@ def _children() -> Iterator[Callable[..., Child]]:
 
 
 @contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Have SIGTERM end us as Ctrl-C does, so that no child outlives us."""
+def _ended_in_order() -> Iterator[None]:
+    """Have SIGTERM and a closed terminal end us as Ctrl-C does, so that nothing is left behind."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    before = {sign: signal.signal(sign, lambda sign, _: sys.exit(128 + sign))
+              for sign in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
