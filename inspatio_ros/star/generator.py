@@ -10,7 +10,8 @@ Geometry channels (mask, render) of cached tokens are zero, so that old camera c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from inspatio_ros.config import GeneratorConfig
 from inspatio_ros.star.cache import Cache, StaticCache
+from inspatio_ros.star.capture import CapturedCall
 from inspatio_ros.star.scheduler import FlowScheduler, clean, mix
 from inspatio_ros.star.transformer import DiffusionTransformer, Modulation, Rotary, TextConstants
 
@@ -48,6 +50,8 @@ class GeneratorState:
     cache: StaticCache
     previous: Tensor | None = None
     blocks: int = 0
+    #: The block step as CUDA graphs: without and with a previous block.
+    captured: dict[bool, CapturedCall] = field(default_factory=dict)
 
 
 class BlockGenerator:
@@ -67,11 +71,22 @@ class BlockGenerator:
         self.transformer = transformer
         self.scheduler = scheduler
         self.text_embedding = text_embedding
-        self._generate = self.generate
+        self.capture = False
+        self.interpret()
+
+    def interpret(self) -> None:
+        """Run the passes as they are written."""
+        self._run_context, self._run_denoising = self._context_pass, self._denoising_pass
 
     def compile(self, **options: object) -> None:
-        """Compile the block step as one graph: one variant for the first block and one for later blocks."""
-        self._generate = torch.compile(self.generate, fullgraph=True, dynamic=False, **options)
+        """Compile the two passes, each one graph without breaks: a variant for the first block, one for later blocks.
+
+        The passes apart, not the block as a whole: inside one graph every write to the cache is a new value until the
+        graph ends, and four denoising passes in one graph kept four copies of the cache.
+        """
+        options = {'fullgraph': True, 'dynamic': False, **options}
+        self._run_context = torch.compile(self._context_pass, **options)
+        self._run_denoising = torch.compile(self._denoising_pass, **options)
 
     @property
     def latent_shape(self) -> tuple[int, int, int, int]:
@@ -85,6 +100,11 @@ class BlockGenerator:
         cache = StaticCache(self.config.transformer, batch, self.config.tokens_per_block, self.transformer.device,
                             self.transformer.dtype)
         return GeneratorState(batch, generator, self.constants(self.text_embedding, batch), cache)
+
+    def restart(self, state: GeneratorState, generator: torch.Generator) -> None:
+        """Start anew in the buffers of a run; the first context pass overwrites what they hold."""
+        state.generator, state.previous, state.blocks = generator, None, 0
+        state.cache.length = 0
 
     @torch.inference_mode()
     def step(self, state: GeneratorState, reference_latent: Tensor, render_latent: Tensor, mask_latent: Tensor,
@@ -112,11 +132,22 @@ class BlockGenerator:
                                  f'got {tuple(given.shape)}')
         if noise is None:
             noise = self.draw_noise(state)
-        latent = self._generate(state.constants, state.cache, reference_latent, state.previous, render_latent,
-                                mask_latent, noise)
+        latent = self._generate(state, reference_latent, state.previous, render_latent, mask_latent, noise)
         # A clone: what is remembered must not change when the caller changes what it was given.
         state.previous = latent.clone()
         state.blocks += 1
+        return latent
+
+    def _generate(self, state: GeneratorState, *inputs: Tensor | None) -> Tensor:
+        function = partial(self.generate, state.constants, state.cache)
+        if not self.capture:
+            return function(*inputs)
+        later = state.previous is not None
+        if later not in state.captured:
+            state.captured[later] = CapturedCall(function, inputs)
+        latent = state.captured[later](*inputs).clone()
+        # A replay moves tensors, not Python's numbers.
+        state.cache.length = (1 + later) * self.config.tokens_per_block
         return latent
 
     def draw_noise(self, state: GeneratorState) -> Tensor:
@@ -125,7 +156,10 @@ class BlockGenerator:
         passes = len(self.config.scheduler.denoising_steps)
         noise = torch.randn(passes, state.batch, *self.latent_shape, generator=state.generator,
                             device=state.generator.device)
-        return noise.to(self.transformer.device)
+        if self.transformer.device.type != 'cuda':
+            return noise.to(self.transformer.device)
+        # Pinned, so that the copy waits its turn on the GPU and not here.
+        return noise.pin_memory().to(self.transformer.device, non_blocking=True)
 
     def constants(self, text_embedding: Tensor, batch: int = 1) -> RunConstants:
         """Compute what is constant for a run (differentiable, for training)."""
@@ -143,26 +177,33 @@ class BlockGenerator:
     def remember(self, constants: RunConstants, cache: Cache, reference: Tensor, previous: Tensor | None) -> None:
         """Run the context pass: rewrite the cache from the reference and, if there is one, the previous block."""
         latents = reference if previous is None else torch.cat([reference, previous.to(reference)], dim=1)
-        # The geometry channels of remembered tokens stay zero.
-        x = F.pad(latents, (0, 0, 0, 0, 0, self.config.transformer.condition_dim)).to(self.transformer.dtype)
-        self.transformer.context_pass(x, constants.text, constants.context_modulation,
-                                      constants.context_rotary[previous is not None], cache)
+        self._run_context(latents, constants.text, constants.context_modulation,
+                          constants.context_rotary[previous is not None], cache)
 
     def predict(self, constants: RunConstants, cache: Cache, x_t: Tensor, index: int, render_latent: Tensor,
                 mask_latent: Tensor) -> Tensor:
         """Predict the clean latents [B, F, C, h, w] from those of denoising pass `index`, noised to its sigma."""
-        net = self.transformer
-        x = torch.cat([x_t, mask_latent, render_latent], dim=2).to(net.dtype)
-        out = net(x, constants.text, constants.modulations[index], constants.block_rotary, cache).to(x_t.dtype)
-        if self.config.prediction == 'residual':
-            return render_latent + out
-        return clean(x_t, out, constants.sigmas[index])
+        return self._run_denoising(x_t, constants.sigmas[index], render_latent, mask_latent, constants.text,
+                                   constants.modulations[index], constants.block_rotary, cache)
+
+    def _context_pass(self, latents: Tensor, text: TextConstants, modulation: Modulation, rotary: Rotary,
+                      cache: Cache) -> None:
+        # The geometry channels of remembered tokens stay zero.
+        x = F.pad(latents, (0, 0, 0, 0, 0, self.config.transformer.condition_dim)).to(self.transformer.dtype)
+        self.transformer.context_pass(x, text, modulation, rotary, cache)
+
+    def _denoising_pass(self, x_t: Tensor, sigma: Tensor, render_latent: Tensor, mask_latent: Tensor,
+                        text: TextConstants, modulation: Modulation, rotary: Rotary, cache: Cache) -> Tensor:
+        x = torch.cat([x_t, mask_latent, render_latent], dim=2).to(self.transformer.dtype)
+        out = self.transformer(x, text, modulation, rotary, cache).to(x_t.dtype)
+        return render_latent + out if self.config.prediction == 'residual' else clean(x_t, out, sigma)
 
     def generate(self, constants: RunConstants, cache: Cache, reference: Tensor, previous: Tensor | None,
                  render_latent: Tensor, mask_latent: Tensor, noise: Tensor) -> Tensor:
         """Make one block as a pure function of its arguments and the cache, without a branch on data."""
         self.remember(constants, cache, reference, previous)
-        x_t = noise[0]
+        # A clone: a tensor from outside inference mode would have the pass compiled once more.
+        x_t = noise[0].clone()
         last = len(constants.modulations) - 1
         for index in range(last):
             x0 = self.predict(constants, cache, x_t, index, render_latent, mask_latent)

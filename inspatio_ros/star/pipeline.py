@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,12 +25,13 @@ from torch import Tensor, nn
 from inspatio_ros.config import GeneratorConfig
 from inspatio_ros.errors import WeightsError
 from inspatio_ros.spatial.render import Condition
-from inspatio_ros.star.autoencoder import TinyAutoencoder, cut_time_growth
+from inspatio_ros.star.autoencoder import Guide, TinyAutoencoder, cut_time_growth
 from inspatio_ros.star.checkpoint import find_file, find_folder, load_config, load_module
 from inspatio_ros.star.condition import pack_mask
 from inspatio_ros.star.generator import BlockGenerator, GeneratorState
 from inspatio_ros.star.presets import RELEASED
 from inspatio_ros.star.scheduler import FlowScheduler
+from inspatio_ros.star.speed import Speed, find_speed, speed_up
 from inspatio_ros.star.text import embed_caption, load_embedding, save_embedding
 from inspatio_ros.star.transformer import DiffusionTransformer
 
@@ -53,14 +55,15 @@ class StarPipeline:
         autoencoder: the tiny autoencoder, ready for inference.
         text_embedding: the caption [1, L, text_dim].
         seed: where the noise starts.
+        speed: one of speed.SPEEDS.
 
     Attributes: `name`, `width`, `height`, `frame_rate`; `reference_count`, the stills that a block of a static
-    reference takes.
+    reference takes; `speed_report`, what was done to be fast (see speed.speed_up).
 
     """
 
     def __init__(self, config: GeneratorConfig, transformer: DiffusionTransformer, autoencoder: TinyAutoencoder,
-                 text_embedding: Tensor, seed: int = 0) -> None:
+                 text_embedding: Tensor, seed: int = 0, speed: str | Speed = 'plain') -> None:
         self.config = config
         self.transformer = transformer.eval().requires_grad_(False)
         self.autoencoder = autoencoder.eval().requires_grad_(False)
@@ -68,12 +71,14 @@ class StarPipeline:
         self.name, self.width, self.height = config.name, config.width, config.height
         self.frame_rate = config.frame_rate
         self.reference_count = config.latent_frames_per_block
+        self._state: GeneratorState | None = None
+        self.speed_report = speed_up(self, speed)
         self.reset(seed)
 
     @classmethod
     def load(cls, name: str, weights_dir: str | Path | None = None, device: torch.device | str = 'cpu',
              width: int | None = None, height: int | None = None, caption: str | None = None,
-             dtype: torch.dtype | None = None) -> StarPipeline:
+             dtype: torch.dtype | None = None, speed: str | Speed = 'plain') -> StarPipeline:
         """Load a generator by name.
 
         Args:
@@ -83,32 +88,36 @@ class StarPipeline:
             width: image width in pixels; the trained one by default.
             height: image height in pixels; the trained one by default.
             caption: what the recording shows, for umT5; a stored embedding (text.safetensors) is used without one.
-            dtype: what the transformer computes in: bfloat16 by default on a GPU, float32 on a CPU.
+            dtype: what the transformer computes in: by default what `speed` says.
+            speed: one of speed.SPEEDS.
 
         Raises:
             WeightsError: files are missing (the message says which and where to put them) or do not fit.
-            ConfigurationError: the size is not one that works.
+            ConfigurationError: the size is not one that works, or `speed` asks for what the machine lacks.
 
         """
+        speed = find_speed(speed)
         folder = find_folder(name, weights_dir)
         config = load_config(folder, RELEASED if name == RELEASED.name else None)
         if config.name != name:
             raise WeightsError(f'{folder} holds the weights of {config.name!r}, not of {name!r}; name another folder')
         config = replace(config, width=width or config.width, height=height or config.height)
         device = torch.device(device)
-        dtype = dtype or (torch.float32 if device.type == 'cpu' else torch.bfloat16)
+        dtype = dtype or speed.dtype(device)
         with torch.device('meta'):
             transformer, autoencoder = DiffusionTransformer(config.transformer), TinyAutoencoder(config.autoencoder)
         load_module(transformer, find_file(folder, TRANSFORMER_FILES, 'transformer'), device, dtype)
         load_module(autoencoder, find_file(folder, AUTOENCODER_FILES, 'autoencoder'), device,
                     amend=partial(cut_time_growth, config=config.autoencoder))
-        return cls(config, transformer, autoencoder, _text_embedding(folder, config, caption, device))
+        return cls(config, transformer, autoencoder, _text_embedding(folder, config, caption, device), speed=speed)
 
     @classmethod
     def random(cls, config: GeneratorConfig, seed: int = 0, device: torch.device | str = 'cpu',
-               dtype: torch.dtype = torch.float32) -> StarPipeline:
+               dtype: torch.dtype = torch.float32, speed: str | Speed = 'plain') -> StarPipeline:
         """Make a pipeline of random weights, lively ones, for tests and because speed does not depend on them."""
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
+        device = torch.device(device)
+        # On the device itself: a CPU takes minutes for the released size.
+        with torch.random.fork_rng(), torch.no_grad(), device:
             torch.manual_seed(seed)
             transformer, autoencoder = DiffusionTransformer(config.transformer), TinyAutoencoder(config.autoencoder)
             for module in (*transformer.modules(), *autoencoder.modules()):
@@ -118,7 +127,7 @@ class StarPipeline:
             # Middle grey: pixels about zero would be clamped half the time.
             nn.init.constant_(autoencoder.decoder[-1].bias, 0.5)
             text = torch.randn(1, config.transformer.text_len, config.transformer.text_dim)
-        return cls(config, transformer.to(device, dtype), autoencoder.to(device), text, seed)
+        return cls(config, transformer.to(device, dtype), autoencoder.to(device), text, seed, speed)
 
     @property
     def device(self) -> torch.device:
@@ -131,10 +140,13 @@ class StarPipeline:
 
     def reset(self, seed: int = 0) -> None:
         """Forget every block and every reference, and draw noise from this seed."""
-        # The old cache is let go of first: at the released size it takes gigabytes.
-        self._state: GeneratorState | None = None
         # On the CPU whatever the device, so that a seed gives the same noise everywhere.
-        self._state = self.blocks.init(1, torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        if self._state is None:
+            self._state = self.blocks.init(1, generator)
+        else:
+            # In the same buffers: they take gigabytes at the released size, and CUDA graphs know their addresses.
+            self.blocks.restart(self._state, generator)
         self._render_state = self.autoencoder.encoder_state()
         self._reference_state = self.autoencoder.encoder_state()
         self._decoder_state = self.autoencoder.decoder_state()
@@ -155,8 +167,31 @@ class StarPipeline:
             Images float32 [F, 3, H, W] in [-1, 1], and the seconds of `fill`, `encode`, `generate`, `decode`.
 
         """
-        self._check(condition, reference_images, reference_keys)
         watch = _Stopwatch(self.device)
+        latent, guide = self._make_latent(condition, reference_images, reference_keys, watch)
+        images = self._decode(latent, guide)
+        watch.lap('decode')
+        return images, watch.seconds()
+
+    @torch.inference_mode()
+    def stream(self, condition: Condition, reference_images: Tensor,
+               reference_keys: tuple[int, ...] | None = None) -> Iterator[Tensor]:
+        """Make the next block as `step` does, and give its frames [k, 3, H, W] latent by latent, as they are decoded.
+
+        All of it must be taken before the next block. Each part is queued on the device when it is asked for, so that
+        the first can leave while the next is decoded.
+        """
+        latent, guide = self._make_latent(condition, reference_images, reference_keys, _Stopwatch(self.device))
+        start, factor = 0, self.config.autoencoder.temporal_factor
+        for index in range(latent.shape[1]):
+            end = start + (1 if index == 0 and not self._decoder_state.started else factor)
+            yield self._decode(latent[:, index:index + 1], guide and tuple(part[:, start:end] for part in guide))
+            start = end
+
+    def _make_latent(self, condition: Condition, reference_images: Tensor, reference_keys: tuple[int, ...] | None,
+                     watch: _Stopwatch) -> tuple[Tensor, Guide | None]:
+        """Give the block's latents [1, F', C, h, w] and what guides their decoder."""
+        self._check(condition, reference_images, reference_keys)
         first = self._state.blocks == 0
         filled = _filled(condition, self.config.condition_fill)
         watch.lap('fill')
@@ -169,12 +204,12 @@ class StarPipeline:
         watch.lap('encode')
         latent = self.blocks.step(self._state, reference_latent, render_latent, mask_latent)
         watch.lap('generate')
-        guide = (pixels, condition.mask[None]) if self.config.autoencoder.guided else None
+        return latent, (pixels, condition.mask[None]) if self.config.autoencoder.guided else None
+
+    def _decode(self, latent: Tensor, guide: Guide | None) -> Tensor:
         with self._autocast():
             images = self.autoencoder.decode_step(self._decoder_state, latent, guide)[0]
-        images = images.float().mul_(2.).sub_(1.)
-        watch.lap('decode')
-        return images, watch.seconds()
+        return images.float().mul_(2.).sub_(1.)
 
     def _encode_reference(self, images: Tensor, keys: tuple[int, ...] | None) -> Tensor:
         """Give the reference's latents [1, latent frames, C, h, w] of stills or of aligned frames."""

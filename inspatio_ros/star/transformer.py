@@ -21,7 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from inspatio_ros.config import TransformerConfig
+from inspatio_ros.star.attention import Attend, attend
 from inspatio_ros.star.cache import Cache
+from inspatio_ros.star.float8 import linear_rows
 
 
 class TextConstants(NamedTuple):
@@ -72,12 +74,6 @@ def rotate(x: Tensor, rotary: Rotary) -> Tensor:
     return turned.flatten(-2).to(x.dtype)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attend without a mask: q [B, T, heads, head_dim], k and v [B, S, heads, head_dim] -> [B, T, heads * head_dim]."""
-    out = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
-    return out.transpose(1, 2).flatten(2)
-
-
 class RMSNorm(nn.Module):
     """Root-mean-square norm over the full width, all heads together, with a learned weight."""
 
@@ -98,6 +94,7 @@ class Attention(nn.Module):
         super().__init__()
         dim = config.dim
         self.num_heads = config.num_heads
+        self.attend: Attend = attend
         self.q = nn.Linear(dim, dim)
         self.k = nn.Linear(dim, dim)
         self.v = nn.Linear(dim, dim)
@@ -132,8 +129,7 @@ class SelfAttention(Attention):
     def project_keys(self, x: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
         """Give keys and values alone: where the context pass ends."""
         if hasattr(self, 'qkv'):
-            width = self.qkv.in_features
-            k, v = F.linear(x, self.qkv.weight[width:], self.qkv.bias[width:]).chunk(2, dim=-1)
+            k, v = linear_rows(self.qkv, x, self.qkv.in_features).chunk(2, dim=-1)
         else:
             k, v = self.k(x), self.v(x)
         return rotate(self.heads(self.norm_k(k)), rotary), self.heads(v)
@@ -143,7 +139,7 @@ class SelfAttention(Attention):
         q, k, v = self.project(x, rotary)
         if cache is not None:
             k, v = cache.write(layer, k, v) if write else cache.read(layer, k, v)
-        return self.o(attend(q, k, v))
+        return self.o(self.attend(q, k, v))
 
 
 class CrossAttention(Attention):
@@ -155,7 +151,7 @@ class CrossAttention(Attention):
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Attend from x [B, T, dim] to the caption."""
-        return self.o(attend(self.heads(self.norm_q(self.q(x))), keys, values))
+        return self.o(self.attend(self.heads(self.norm_q(self.q(x))), keys, values))
 
 
 class Block(nn.Module):
@@ -263,6 +259,11 @@ class DiffusionTransformer(nn.Module):
         for block in self.blocks:
             block.self_attn.fuse()
         return self
+
+    def attend_by(self, kernel: Attend) -> None:
+        """Use a kernel of attention.py in every self-attention; the few tokens of the caption keep torch's choice."""
+        for block in self.blocks:
+            block.self_attn.attend = kernel
 
     def text_constants(self, text: Tensor) -> TextConstants:
         """Project a caption's embedding [B, L <= text_len, text_dim] for every layer; missing rows are zero rows.

@@ -1,0 +1,73 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of speed side by side in one process, block by block in turn, so that both see the same machine."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from inspatio_ros.evaluation.benchmark import median_p95, next_poses
+
+if TYPE_CHECKING:
+    from inspatio_ros.simulator import WorldSimulator
+
+
+def compare_speeds(simulators: dict[str, WorldSimulator], path: Callable[[float], Iterator[np.ndarray]],
+                   frames: int) -> dict[str, dict[str, Any]]:
+    """Measure simulators that differ in speed alone on the same path, warm, over at least so many frames.
+
+    Gives by name: `frames_per_second`, all frames over all time; `block_ms` and `cpu_ms_per_block`, the time of all
+    threads, which other programs on the machine disturb less; `stages_ms_per_frame`; and `psnr_db`, how near the
+    images are to those of the first.
+    """
+    runs = {name: _Run(simulator, path(simulator.frame_rate)) for name, simulator in simulators.items()}
+    for run in runs.values():
+        run.warm_up()
+    first = next(iter(runs.values()))
+    while first.frames < frames:
+        images = [run.block() for run in runs.values()]
+        for run, image in zip(runs.values(), images, strict=True):
+            run.differ(images[0], image)
+    return {name: run.figures() for name, run in runs.items()}
+
+
+class _Run:
+    def __init__(self, simulator: WorldSimulator, path: Iterator[np.ndarray]) -> None:
+        self.simulator, self.path = simulator, path
+        self.frames, self.walls, self.cpu, self.squares = 0, [], [], []
+        self.stages: dict[str, list[float]] = {}
+        self.warm_up_s = 0.
+
+    def warm_up(self) -> None:
+        self.warm_up_s = self.simulator.warm_up()
+        # The first block has a shape of its own, and frames are read for the first time.
+        self.simulator.step(next_poses(self.path, self.simulator))
+
+    def block(self) -> np.ndarray:
+        poses = next_poses(self.path, self.simulator)
+        cpu, wall = time.process_time(), time.perf_counter()
+        block = self.simulator.step(poses)
+        self.walls.append(time.perf_counter() - wall)
+        self.cpu.append(time.process_time() - cpu)
+        self.frames += len(block)
+        for stage, seconds in block.timings.items():
+            self.stages.setdefault(stage, []).append(1e3 * seconds / len(block))
+        return block.image
+
+    def differ(self, exact: np.ndarray, image: np.ndarray) -> None:
+        self.squares.append(float(np.square(exact.astype(np.float32) - image).mean()))
+
+    def figures(self) -> dict[str, Any]:
+        error = float(np.mean(self.squares))
+        return {'generator': self.simulator.name, 'width': self.simulator.width, 'height': self.simulator.height,
+                'device': self.simulator.device, 'frames': self.frames, 'warm_up_s': round(self.warm_up_s, 2),
+                'frames_per_second': round(self.frames / sum(self.walls), 3),
+                'block_ms': median_p95(1e3 * np.array(self.walls)),
+                'cpu_ms_per_block': median_p95(1e3 * np.array(self.cpu)),
+                'stages_ms_per_frame': {stage: median_p95(np.array(ms)) for stage, ms in self.stages.items()},
+                'psnr_db': round(10 * math.log10(255**2 / error), 2) if error else None}
