@@ -37,10 +37,10 @@ class GaussianFit:
 
 
 def frechet_distance(a: GaussianFit, b: GaussianFit) -> float:
-    """Squared Frechet distance of two Gaussians: |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)) (Dowson, Landau 1982).
+    """Squared Frechet distance of two Gaussians: |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)).
 
-    The trace of the square root is taken through the symmetric C_a^(1/2) C_b C_a^(1/2), whose eigenvalues are those
-    of C_a C_b but real, so that no imaginary part has to be thrown away.
+    (Dowson, Landau 1982.) The trace of the square root is taken through the symmetric C_a^(1/2) C_b C_a^(1/2), whose
+    eigenvalues are those of C_a C_b but real, so that no imaginary part has to be thrown away.
     """
     mean_a, cov_a = a.moments()
     mean_b, cov_b = b.moments()
@@ -51,7 +51,7 @@ def frechet_distance(a: GaussianFit, b: GaussianFit) -> float:
 
 
 def latent_features(latent: Tensor) -> np.ndarray:
-    """Turn latents [B, F, C, h, w] into features [B F (h/2) (w/2), 4 C]: one for each 2 x 2 cells, a transformer's token.
+    """Turn latents [B, F, C, h, w] into features [B F (h/2) (w/2), 4 C]: one for each 2 x 2 cells, one token.
 
     A single cell knows a patch's colour and detail; four of them know whether the detail goes on across cells.
     """

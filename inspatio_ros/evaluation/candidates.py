@@ -1,0 +1,94 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""What is measured: a generator, whole and ablated, and the baselines that need no generator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from inspatio_ros.errors import ConfigurationError
+from inspatio_ros.evaluation.ablation import ablate, taken_away
+from inspatio_ros.evaluation.suites import SIZE
+from inspatio_ros.generators import Generator, open_generator
+from inspatio_ros.geometry import PinholeCamera
+from inspatio_ros.spatial.fill import METHODS, fill
+from inspatio_ros.spatial.pixels import to_uint8
+from inspatio_ros.spatial.render import HOLE, Condition
+from inspatio_ros.star.pipeline import StarPipeline
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from inspatio_ros.evaluation.inpainter import Inpainter
+
+#: Ways to fill the render's holes without a network, all measured in every run.
+FILLS = METHODS
+INPAINTER = 'inpainter'
+
+
+class Observed:
+    """A generator that lets one see the condition it was given; `no_render` hides that from the generator itself."""
+
+    def __init__(self, inner: Generator, without_render: bool = False) -> None:
+        self._inner, self._without_render = inner, without_render
+        self.name, self.width, self.height = inner.name, inner.width, inner.height
+        self.frame_rate, self.reference_count = inner.frame_rate, inner.reference_count
+        self.condition: Condition | None = None
+
+    def frames_in_next_block(self) -> int:
+        """Count the frames that the next step wants."""
+        return self._inner.frames_in_next_block()
+
+    def reset(self, seed: int) -> None:
+        """Forget every block and draw from this seed."""
+        self._inner.reset(seed)
+
+    def step(self, condition: Condition, reference_images: Tensor | None,
+             reference_keys: tuple[int, ...] | None) -> tuple[Tensor, dict[str, float]]:
+        """Note the condition and complete the block."""
+        self.condition = condition
+        seen = _nothing_like(condition) if self._without_render else condition
+        return self._inner.step(seen, reference_images, reference_keys)
+
+
+def _nothing_like(condition: Condition) -> Condition:
+    return Condition(torch.full_like(condition.image, HOLE), torch.zeros_like(condition.mask),
+                     torch.full_like(condition.z_depth, torch.nan))
+
+
+def open_candidates(name: str, ablations: tuple[str, ...] = (), weights: str | Path | None = None,
+                    size: tuple[int, int] | None = None, device: str = 'cpu') -> dict[str, Observed]:
+    """Open a generator, and the same networks once more for each ablation: label -> generator, the whole one first.
+
+    The `render` generator has the suites' size unless another is asked for; STAR has its own.
+    """
+    width, height = size or (SIZE if name == 'render' else (None, None))
+    # The recording's camera decides a default size only, which is given here.
+    whole = open_generator(name, PinholeCamera(1., 1., 0., 0., *SIZE), width=width, height=height, device=device,
+                           weights=weights)
+    return observe(whole, ablations)
+
+
+def observe(whole: Generator, ablations: tuple[str, ...] = ()) -> dict[str, Observed]:
+    """Give a generator, and its ablations where it is STAR: label -> generator, the whole one first."""
+    candidates = {whole.name: Observed(whole)}
+    for ablation in ablations:
+        taken = taken_away(ablation)
+        if not isinstance(whole, StarPipeline):
+            raise ConfigurationError(f'{whole.name} has nothing that {ablation} could take away; '
+                                     'ablations are for nano and 1.3b')
+        inner = whole if taken == {'render'} else ablate(whole, ablation)
+        candidates[f'{whole.name} {ablation}'] = Observed(inner, 'render' in taken)
+    return candidates
+
+
+def baselines(condition: Condition, inpainter: Inpainter | None) -> dict[str, np.ndarray]:
+    """Fill a render's holes in every way: method -> uint8 [F, H, W, 3]."""
+    made = {method: fill(condition, method) for method in FILLS}
+    if inpainter is not None:
+        made[INPAINTER] = inpainter.complete(condition)
+    return {method: to_uint8(image) for method, image in made.items()}
