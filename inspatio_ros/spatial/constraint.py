@@ -37,13 +37,15 @@ class SpatialConstraint:
 
     A moving reference is rendered from the frame aligned in time, a static one from up to `max_views` frames that are
     chosen by how much of the view they cover, and fused by nearest depth. `camera` is normally
-    `reference.camera.fitted(width, height)`; `device` is where the results lie, and where they are computed.
+    `reference.camera.fitted(width, height)`; `device` is where the results lie, and where they are computed; `kernel`
+    as in `render.splat`.
     """
 
     def __init__(self, reference: Reference, camera: PinholeCamera, device: str | torch.device = 'cpu',
-                 max_views: int = 4) -> None:
+                 max_views: int = 4, kernel: str = 'auto') -> None:
         self.reference, self.camera, self.max_views = reference, camera, max_views
         self.device = torch.device(device)
+        self._on_cpu = kernel == 'numba' or (kernel == 'auto' and self.device.type == 'cpu')
         self._cache = _ByteCache(CACHE_BYTES)
         self._gain_cache: dict[_Views, np.ndarray] = {}
         self._chooser = ViewChooser(reference) if reference.is_static else None
@@ -55,7 +57,7 @@ class SpatialConstraint:
         sources = self._prepare({view for views in wanted for view in views})
         gains = {views: self._gains(views, sources) for views in set(wanted)}
         frames = [list(zip((sources[view] for view in views), gains[views], strict=True)) for views in wanted]
-        if self.device.type == 'cpu':
+        if self._on_cpu:
             return self._render_cpu(frames, T_world_camera)
         return self._render_torch(frames, T_world_camera)
 
@@ -116,7 +118,7 @@ class SpatialConstraint:
 
         def prepare(index: int, density: int) -> None:
             dense = densify(frames[index], self.reference.camera, self.camera, density)
-            sources[index, density] = _Source(dense, self.device)
+            sources[index, density] = _Source(dense, None if self._on_cpu else self.device)
 
         run_parallel(prepare, missing)
         for view in missing:
@@ -163,12 +165,12 @@ _Frames = list[list[tuple['_Source', np.ndarray]]]
 
 
 class _Source:
-    """A prepared frame: for the CPU kernel its `pixels`, for a GPU `image` [3, h, w] and `z_depth` [h, w] on it."""
+    """A prepared frame: for the CPU kernel its `pixels`; for torch `image` [3, h, w] and `z_depth` [h, w]."""
 
-    def __init__(self, dense: DenseFrame, device: torch.device) -> None:
+    def __init__(self, dense: DenseFrame, device: torch.device | None) -> None:
         self.dense = dense
         self.nbytes = dense.colour.nbytes + dense.z_depth.nbytes
-        if device.type == 'cpu':
+        if device is None:
             self.pixels = SourcePixels.of(dense.colour, dense.z_depth)
         else:
             self.image = torch.from_numpy(dense.colour).to(device).movedim(-1, 0).float().div_(127.5).sub_(1.)

@@ -91,11 +91,12 @@ def fuse(conditions: Sequence[Condition], contradicted: Sequence[Tensor] | None 
 
 def contradicts(condition: Condition, image: Tensor, z_depth: Tensor, K_source: np.ndarray,
                 T_target_source: np.ndarray, K_target: np.ndarray) -> Tensor:
-    """Say, bool [F, H, W], where a better view contradicts a render: it shows another colour there, of unknown depth.
+    """Say, bool [F, H, W], where a better view contradicts a render: it sees past it, or shows another colour there.
 
-    Depth sensors do not see black, shiny or transparent things. Where the better view (`image` [F, 3, h, w] and the
-    other arguments as in `splat`) has no depth, it still has a colour; a surface that the render puts there must have
-    it, or it lies behind such a thing (docs/performance.md says what this is worth on the office).
+    A surface must not lie where the better view (`image` [F, 3, h, w] and the other arguments as in `splat`) looks
+    through to a farther one. And depth sensors do not see black, shiny or transparent things: where the better view has
+    no depth, it still has a colour; a surface that the render puts there must have it, or it lies behind such a thing
+    (docs/performance.md says what this is worth on the office).
     """
     coords, z = project_pixels(condition.z_depth, K_target, np.linalg.inv(T_target_source), K_source)
     height, width = z_depth.shape[1:]
@@ -103,8 +104,9 @@ def contradicts(condition: Condition, image: Tensor, z_depth: Tensor, K_source: 
     inside = (z > 0) & (x >= 0) & (x < width) & (y >= 0) & (y < height)
     index = torch.where(inside, y.floor() * width + x.floor(), 0).long().flatten(1)
     there = image.flatten(2).gather(2, index[:, None].expand(-1, 3, -1)).view_as(condition.image)
-    unknown = ~(z_depth.flatten(1).gather(1, index).view_as(z) > 0)
-    return inside & unknown & ((condition.image - there).abs().amax(1) > CONTRADICTION)
+    z_there = z_depth.flatten(1).gather(1, index).view_as(z)
+    differs = (condition.image - there).abs().amax(1) > CONTRADICTION
+    return inside & torch.where(z_there > 0, z < z_there * (1 - FUSE_TOLERANCE), differs)
 
 
 def _check_shapes(image: Tensor, z_depth: Tensor, T_target_source: np.ndarray) -> None:

@@ -151,7 +151,8 @@ def _render_band(views: Sequence[View], image: np.ndarray, mask: np.ndarray, z_d
         shade = _to_signed(colour.dtype, view.gain)
         for better in views[:rank]:
             won = kernel.veto(won, winners, sums, *shade, top, width, *_unproject(better), better.pixels.colour,
-                        better.pixels.z_depth, *_to_signed(better.pixels.colour.dtype, better.gain), _DIFFERENCE)
+                        better.pixels.z_depth, *_to_signed(better.pixels.colour.dtype, better.gain), _DIFFERENCE,
+                              _NEARER)
         kernel.resolve(won, winners, sums, *shade, image, mask, z_depth, limit, _NEARER)
 
 

@@ -236,8 +236,8 @@ def find_winners(touched, sums, limit, width, height, winners):
 
 @compiled()
 def veto(won, winners, sums, factor, offset, top, width, A, b, colour, source_z, source_factor, source_offset,
-         most_different):
-    """Drop from the winners what a better view, whose pixel (A, b) gives, shows in another colour."""
+         most_different, nearer):
+    """Drop from the winners what a better view, whose pixel (A, b) gives, sees past or shows in another colour."""
     source_height, source_width = source_z.shape
     kept = 0
     for n in range(won):
@@ -251,7 +251,10 @@ def veto(won, winners, sums, factor, offset, top, width, A, b, colour, source_z,
         difference = np.float32(0)
         if pz > 0 and px >= 0 and py >= 0 and px < source_width and py < source_height:
             i, j = int(py), int(px)
-            if not source_z[i, j] > 0:
+            if source_z[i, j] > 0:
+                if pz < source_z[i, j] * nearer:
+                    difference = _INF
+            else:
                 for channel in range(3):
                     own = min(sums[p, channel] * inverse * factor[channel] + offset[channel], _ONE)
                     theirs = min(colour[i, j, channel] * source_factor[channel] + source_offset[channel], _ONE)
