@@ -148,7 +148,18 @@ def _make_frames(node: InspatioNode) -> list[Frame]:
         frames += [] if frame is None else [frame]
         time.sleep(0.01)
     node.camera.deactivate()
+    _wait_until_idle()
     return frames
+
+
+def _wait_until_idle() -> None:
+    """Wait until nothing in this process works in the background any more: the sample casts its frames ahead."""
+    end = time.monotonic() + 2 * _PATIENCE
+    while time.monotonic() < end:
+        before = time.process_time()
+        time.sleep(0.5)
+        if time.process_time() - before < 0.05:
+            return
 
 
 def _wait_for(node: InspatioNode, topics: dict[str, type]) -> None:

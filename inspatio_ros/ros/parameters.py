@@ -146,7 +146,7 @@ class Settings:
     publish_clock: bool = _parameter(False, 'twist: publish /clock, which advances by one period with each frame')
     real_time_factor: float = _parameter(1., 'with publish_clock: simulated seconds per second at most; 0: as fast as '
                                          'frames are made', bounds=(0., 1000.))
-    jpeg_quality: int = _parameter(90, 'of camera/image_raw/compressed', LIVE, bounds=(1, 100))
+    jpeg_quality: int = _parameter(80, 'of camera/image_raw/compressed', LIVE, bounds=(1, 100))
     points_stride: int = _parameter(1, 'camera/points takes every so manieth row and column', LIVE,
                                     name='points.stride', bounds=(1, 64))
     path_length: int = _parameter(500, 'poses of the path that are kept', name='path.length', bounds=(2, 10000))

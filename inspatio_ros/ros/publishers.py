@@ -44,6 +44,12 @@ CAMERA_TOPICS = {
     'camera/mask': Image, 'camera/condition': Image,
 }
 
+#: Made beside the others, the one that is done first first.
+_POINTS, _JPEG = _LARGE = ('camera/points', 'camera/image_raw/compressed')
+#: The images, and what of a block they show.
+_PIXELS = {'camera/image_raw': 'image', 'camera/depth/image': 'z_depth', 'camera/mask': 'mask',
+           'camera/condition': 'condition'}
+
 #: Frames of a topic that may wait for a slow subscriber.
 QUEUE_DEPTH = 5
 
@@ -70,8 +76,7 @@ class CameraPublisher:
             self._messages[topic] = camera_info(camera) if kind is CameraInfo else kind()
             # One header for all: rclpy copies what it publishes at once.
             self._messages[topic].header = self._header
-        # A JPEG takes as long as all copies together, and its encoder needs no Python: it is made meanwhile.
-        self._encoder = ThreadPoolExecutor(1, thread_name_prefix='inspatio_jpeg')
+        self._makers = ThreadPoolExecutor(len(_LARGE), thread_name_prefix='inspatio_messages')
 
     def heard(self) -> bool:
         """Say whether anyone subscribes to any of the camera's topics."""
@@ -79,31 +84,33 @@ class CameraPublisher:
 
     def publish(self, frame: Frame, stamp_ns: int) -> None:
         """Publish a frame on every topic that someone listens to."""
-        block, i = frame.block, frame.index
-        if block is None:
+        if frame.block is None:
             return
         self._header.stamp = to_stamp(stamp_ns)
-        image, z_depth = block.image[i], block.z_depth[i]
-        wanted = {topic for topic, publisher in self._publishers.items() if publisher.get_subscription_count()}
-        jpeg = None
-        if 'camera/image_raw/compressed' in wanted:
-            jpeg = self._encoder.submit(fill_jpeg, self._messages['camera/image_raw/compressed'], image,
-                                        self.settings.jpeg_quality)
-        for topic, pixels in (('camera/image_raw', image), ('camera/depth/image', z_depth),
-                              ('camera/mask', block.mask[i]), ('camera/condition', block.condition[i])):
-            if topic in wanted:
-                fill_image(self._messages[topic], pixels)
-        if 'camera/points' in wanted:
-            fill_points(self._messages['camera/points'], z_depth, image, self._camera, self.settings.points_stride)
-        if jpeg is not None:
-            jpeg.result()
-        for topic, publisher in self._publishers.items():
-            if topic in wanted:
-                publisher.publish(self._messages[topic])
+        wanted = [topic for topic, publisher in self._publishers.items() if publisher.get_subscription_count()]
+        # The two that take long need no Python lock: they are made while the others are published.
+        making = {topic: self._makers.submit(self._fill, topic, frame) for topic in _LARGE if topic in wanted}
+        for topic in wanted:
+            if topic not in making:
+                self._fill(topic, frame)
+                self._publishers[topic].publish(self._messages[topic])
+        for topic, made in making.items():
+            made.result()
+            self._publishers[topic].publish(self._messages[topic])
+
+    def _fill(self, topic: str, frame: Frame) -> None:
+        """Fill a topic's message with a frame; intrinsics never change."""
+        message, block, i = self._messages[topic], frame.block, frame.index
+        if topic == _JPEG:
+            fill_jpeg(message, block.image[i], self.settings.jpeg_quality)
+        elif topic == _POINTS:
+            fill_points(message, block.z_depth[i], block.image[i], self._camera, self.settings.points_stride)
+        elif topic in _PIXELS:
+            fill_image(message, getattr(block, _PIXELS[topic])[i])
 
     def destroy(self, node: LifecycleNode) -> None:
         """Take the publishers from the node."""
-        self._encoder.shutdown()
+        self._makers.shutdown()
         for publisher in self._publishers.values():
             node.destroy_lifecycle_publisher(publisher)
 
