@@ -39,10 +39,15 @@ _FRAMES_KEPT = 32
 
 
 class RgbdFolder(Reference):
-    """A recording in the layout above. `RecordingError` says what is wrong with a folder that cannot be one."""
+    """A recording in the layout above. `RecordingError` says what is wrong with a folder that cannot be one.
 
-    def __init__(self, path: str | Path) -> None:
+    With `skip_bad`, frames whose image or depth cannot be used are left out, named in `skipped` (file to reason), as
+    training wants it, and `numbers` says which of all frames each one is; without it, a bad frame is an error.
+    """
+
+    def __init__(self, path: str | Path, skip_bad: bool = False) -> None:
         """Check all of a folder but its pixels."""
+        self.skipped: dict[str, str] = {}
         self.path = Path(path)
         if not self.path.exists():
             raise RecordingError(f'{self.path}: there is no such folder; name a folder of RGB-D frames or "sample"')
@@ -51,8 +56,8 @@ class RgbdFolder(Reference):
             raise RecordingError(f'{self.path} {what}; it should hold rgb/, depth/, intrinsics.json and trajectory.txt')
         self.camera, self._depth_scale = _read_intrinsics(self.path / 'intrinsics.json')
         self._files = _paired_files(self.path)
-        self._check_headers()
         self.times, self.T_world_camera = _read_poses(self.path / 'trajectory.txt', len(self._files))
+        self._check_headers(skip_bad)
         self._read_metadata(self.path / 'metadata.json')
         self._kept = lru_cache(maxsize=_FRAMES_KEPT)(self._read)
 
@@ -71,16 +76,33 @@ class RgbdFolder(Reference):
             z_depth = np.where(raw > 0, raw / np.float32(self._depth_scale), np.float32(np.nan))
         return ReferenceFrame(index, float(self.times[index]), image, z_depth, self.T_world_camera[index])
 
-    def _check_headers(self) -> None:
+    def _check_headers(self, skip_bad: bool) -> None:
+        good = []
+        for index, (colour_file, depth_file) in enumerate(self._files):
+            try:
+                self._check_header(colour_file, 'image')
+                self._check_header(depth_file, 'depth')
+            except RecordingError as error:
+                if not skip_bad:
+                    raise
+                self.skipped[str(colour_file)] = str(error)
+            else:
+                good.append(index)
+        if len(good) < 2:
+            raise RecordingError(f'{self.path} holds no two usable frames; the first fault: '
+                                 f'{next(iter(self.skipped.values()))}')
+        self.numbers = good
+        self._files = [self._files[index] for index in good]
+        self.times, self.T_world_camera = self.times[good], self.T_world_camera[good]
+
+    def _check_header(self, path: Path, what: str) -> None:
         wanted = (self.camera.width, self.camera.height)
-        for colour_file, depth_file in self._files:
-            for path, what in ((colour_file, 'image'), (depth_file, 'depth')):
-                size, mode = _header(path)
-                if size != wanted:
-                    raise RecordingError(f'{path}: the {what} is {size[0]}x{size[1]}, but intrinsics.json says '
-                                         f'{wanted[0]}x{wanted[1]}; images and depth must lie on one grid')
-                if what == 'depth' and mode not in ('I;16', 'I;16B', 'I'):
-                    raise RecordingError(f'{path}: depth has pixels of kind {mode}; it must be 16-bit grey')
+        size, mode = _header(path)
+        if size != wanted:
+            raise RecordingError(f'{path}: the {what} is {size[0]}x{size[1]}, but intrinsics.json says '
+                                 f'{wanted[0]}x{wanted[1]}; images and depth must lie on one grid')
+        if what == 'depth' and mode not in ('I;16', 'I;16B', 'I'):
+            raise RecordingError(f'{path}: depth has pixels of kind {mode}; it must be 16-bit grey')
 
     def _read_metadata(self, path: Path) -> None:
         plain = _read_json(path) if path.exists() else {}

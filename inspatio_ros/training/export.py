@@ -20,13 +20,13 @@ LICENCE = 'Apache-2.0'
 LARGEST_BYTES = 16 * 2**20
 
 
-def export(networks: Networks, folder: Path, about: dict[str, Any]) -> None:
+def export(networks: Networks, folder: Path, about: dict[str, Any], limited: bool = True) -> None:
     """Write the weights of all networks to a folder, with the configuration and `about` in each file's metadata."""
     metadata = {'config': to_dict(networks.config), 'licence': LICENCE, 'commit': commit(), **about}
     for name, module in networks.modules().items():
         path = folder / f'{name}.safetensors'
         save_tensors(path, module.state_dict(), metadata)
-        if path.stat().st_size > LARGEST_BYTES:
+        if limited and path.stat().st_size > LARGEST_BYTES:
             raise WeightsError(f'{path} is larger than {LARGEST_BYTES} bytes; train a smaller configuration')
     save_tensors(folder / 'text.safetensors', {EMBEDDING_KEY: networks.text}, metadata)
     save_config(folder, networks.config)

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -15,22 +17,35 @@ import yaml
 from inspatio_ros.config import GeneratorConfig, from_dict, to_dict
 from inspatio_ros.errors import ConfigurationError, InspatioError
 from inspatio_ros.training.data import ClipFolder
+from inspatio_ros.training.distributed import ScaleConfig, ScaledTrainer, rank, start, stop, unsharded
 from inspatio_ros.training.export import export
+from inspatio_ros.training.further import ALIASES, FURTHER_STAGES, TEACHER_OF, FurtherStages, read_settings
+from inspatio_ros.training.jdmd import JdmdConfig
 from inspatio_ros.training.measure import measure
 from inspatio_ros.training.memory import keep_freed_memory
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.stages import STAGES, LossConfig
+from inspatio_ros.training.teachers import TeacherConfig
 from inspatio_ros.training.trainer import Trainer, TrainerConfig
+from inspatio_ros.training.widen import start_from
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A configuration file, read."""
+    """A configuration file, read. `--stage all` trains `stages`; `further` are trained one by one, by name."""
 
     generator: GeneratorConfig
     loss: LossConfig
     stages: dict[str, TrainerConfig]
     seed: int
+    further: dict[str, TrainerConfig] = field(default_factory=dict)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    jdmd: JdmdConfig = field(default_factory=JdmdConfig)
+    scale: ScaleConfig = field(default_factory=ScaleConfig)
+
+
+#: What a configuration file may hold.
+KEYS = ('generator', 'loss', 'stages', 'further_stages', 'teacher', 'jdmd', 'scale', 'seed')
 
 
 def read_plan(path: Path) -> Plan:
@@ -39,43 +54,93 @@ def read_plan(path: Path) -> Plan:
         plain = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
         raise ConfigurationError(f'{path} cannot be read as YAML: {error}') from error
-    unknown = sorted(set(plain) - {'generator', 'loss', 'stages', 'seed'})
+    unknown = sorted(set(plain) - set(KEYS))
     if unknown:
-        raise ConfigurationError(f'{path}: unknown key {unknown[0]!r}; it takes generator, loss, stages, seed')
+        raise ConfigurationError(f'{path}: unknown key {unknown[0]!r}; it takes {", ".join(KEYS)}')
     seed = int(plain.get('seed', 0))
-    stages = {}
-    for name, settings in plain['stages'].items():
-        if name not in STAGES:
-            raise ConfigurationError(f'{path}: stage {name!r} is unknown; choose among {", ".join(STAGES)}')
-        stages[name] = from_dict(TrainerConfig, {'seed': seed, **settings})
-    return Plan(from_dict(GeneratorConfig, plain['generator']), from_dict(LossConfig, plain.get('loss', {})), stages,
-                seed)
+    stages = {key: _read_stages(path, plain.get(key, {}), known, seed)
+              for key, known in (('stages', tuple(STAGES)), ('further_stages', FURTHER_STAGES))}
+    return Plan(from_dict(GeneratorConfig, plain['generator']), from_dict(LossConfig, plain.get('loss', {})),
+                stages['stages'], seed, stages['further_stages'],
+                read_settings(TeacherConfig, plain.get('teacher', {})),
+                read_settings(JdmdConfig, plain.get('jdmd', {})),
+                read_settings(ScaleConfig, plain.get('scale', {})))
 
 
-def train(plan: Plan, stage: str, data: Path, output: Path, device: str = 'cpu',
-          stop_after: float = float('inf')) -> Networks:
-    """Train one stage or 'all' of them, each from the one before; gives the networks, with the EMA weights."""
+def _read_stages(path: Path, plain: dict[str, Any], known: Sequence[str], seed: int) -> dict[str, TrainerConfig]:
+    for name in plain:
+        if name not in known:
+            raise ConfigurationError(f'{path}: stage {name!r} is unknown; choose among {", ".join(known)}')
+    return {name: from_dict(TrainerConfig, {'seed': seed, **settings}) for name, settings in plain.items()}
+
+
+def train(plan: Plan, stage: str, data: Path, output: Path, device: str = 'cpu', stop_after: float = float('inf'),
+          real: Sequence[Path] = (), weights: Path | None = None) -> Networks:
+    """Train one stage or 'all' of them, each from the one before; gives the networks, with the EMA weights.
+
+    Args:
+        plan: the configuration.
+        stage: which; the stages before it are read from their checkpoints.
+        data: folder with train/ and held_out/ clips.
+        output: folder for checkpoints, curves and weights.
+        device: where to train.
+        stop_after: seconds that each stage may take.
+        real: RGB-D folders and videos for the real teacher.
+        weights: folder of weights to start from, as the large model does.
+
+    """
     clips, held_out = ClipFolder(data / 'train'), ClipFolder(data / 'held_out')
     networks = Networks(plan.generator, device, plan.seed)
+    if weights:
+        start_from(networks, weights)
+    further = FurtherStages(networks, clips, held_out, plan.teacher, plan.jdmd, real, weights)
+    stages = plan.stages if stage in ('all', *plan.stages) else {**plan.stages, **plan.further}
+    if stage not in ('all', *stages):
+        raise ConfigurationError(f'the configuration has no stage {stage!r}; it has {", ".join(stages)}')
     wanted = list(plan.stages) if stage == 'all' else [stage]
     steps = {}
-    for name in plan.stages:
-        trainer = Trainer(STAGES[name](networks, clips, held_out, plan.loss), plan.stages[name], output / name, device,
-                          {'generator': to_dict(plan.generator)})
+    for name in stages:
+        if name not in wanted and not _needed(plan, name, wanted[-1]):
+            continue
+        made = STAGES[name](networks, clips, held_out, plan.loss) if name in STAGES else further.make(
+            name, name in wanted)
+        trainer = ScaledTrainer(made, stages[name], output / name, device, _description(plan, name), plan.scale)
         if name in wanted:
             trainer.run(stop_after)
         else:
             trainer.resume()
         _take_average(trainer)
+        further.done(name, trainer.step)
         steps[name] = trainer.step
         if name == wanted[-1]:
             break
     for net in networks.modules().values():
         net.eval()
-    export(networks, output / 'weights', {'data': clips.description(), 'seed': plan.seed, 'steps': steps,
-                                          'held_out_data': held_out.description(),
-                                          'held_out_psnr': measure(networks, held_out)})
+    if wanted[-1] not in TEACHER_OF.values():
+        about = {'data': clips.description(), 'seed': plan.seed, 'steps': steps,
+                 'held_out_data': held_out.description(), 'held_out_psnr': measure(networks, held_out)}
+        _export(networks, output / 'weights', about, weights is None)
     return networks
+
+
+def _needed(plan: Plan, name: str, wanted: str) -> bool:
+    """Say whether a stage's result matters to a later one: teachers matter to the distillation by them alone."""
+    if name not in TEACHER_OF.values():
+        return True
+    return wanted == 'jdmd' and name in [TEACHER_OF[task] for task in plan.jdmd.tasks]
+
+
+def _description(plan: Plan, name: str) -> dict[str, Any]:
+    """Give what must agree with a checkpoint for it to go on."""
+    settings = {'jdmd': {'jdmd': to_dict(plan.jdmd)}, 'motion_teacher': {'teacher': to_dict(plan.teacher)},
+                'real_teacher': {'teacher': to_dict(plan.teacher)}}
+    return {'generator': to_dict(plan.generator), **settings.get(name, {})}
+
+
+def _export(networks: Networks, folder: Path, about: dict[str, Any], limited: bool) -> None:
+    whole = unsharded(networks)
+    if rank() == 0:
+        export(whole, folder, about, limited)
 
 
 def _take_average(trainer: Trainer) -> None:
@@ -91,20 +156,27 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--config', type=Path, required=True, help='configuration, e.g. config/training/nano.yaml')
     parser.add_argument('--data', type=Path, required=True, help='folder with train/ and held_out/')
     parser.add_argument('--output', type=Path, required=True, help='folder for checkpoints, curves and weights')
-    parser.add_argument('--stage', default='all', choices=[*STAGES, 'all'])
+    parser.add_argument('--stage', default='all', choices=[*STAGES, *FURTHER_STAGES, *ALIASES, 'all'])
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--threads', type=int, help='CPU threads (all cores if left out)')
     parser.add_argument('--minutes', type=float, default=float('inf'), help='stop each stage after so long')
+    parser.add_argument('--real', type=Path, nargs='+', default=[], help='RGB-D folders and videos of the real teacher')
+    parser.add_argument('--weights', type=Path, help='folder of weights to start from: transformer (Wan2.1, official '
+                        'names), autoencoder, text')
     options = parser.parse_args(arguments)
     keep_freed_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
     try:
         plan = read_plan(options.config)
-        train(plan, options.stage, options.data, options.output, options.device, 60 * options.minutes)
+        device = start(options.device)
+        train(plan, ALIASES.get(options.stage, options.stage), options.data, options.output, device,
+              60 * options.minutes, options.real, options.weights)
     except InspatioError as error:
         print(f'error: {error}', file=sys.stderr)
         return error.exit_code
+    finally:
+        stop()
     return 0
 
 

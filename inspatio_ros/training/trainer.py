@@ -92,7 +92,7 @@ class Trainer:
         started, saved = time.monotonic(), self.step
         with self._writer() as writer, tqdm(total=self.config.steps, initial=self.step, desc=self.stage.name,
                                             mininterval=5) as bar:
-            while self.step < self.config.steps and time.monotonic() - started < stop_after:
+            while self.step < self.config.steps and self._goes_on(started, stop_after):
                 loss, figures = self.take_step()
                 bar.update()
                 if self.step % self.config.log_every == 0:
@@ -198,6 +198,9 @@ class Trainer:
         return {'stage': self.stage.name, 'description': {**self.description, 'trainer': trainer}}
 
     # Inside
+
+    def _goes_on(self, started: float, stop_after: float) -> bool:
+        return time.monotonic() - started < stop_after
 
     def _check_finite(self, what: str, value: Tensor) -> None:
         if bool(torch.isfinite(value)):

@@ -1,0 +1,73 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""The stages of distillation as the command line makes them: which data each wants, and who teaches whom."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from inspatio_ros.config import from_dict
+from inspatio_ros.errors import ConfigurationError
+from inspatio_ros.training.data import ClipFolder
+from inspatio_ros.training.jdmd import JdmdConfig, JdmdStage
+from inspatio_ros.training.networks import Networks
+from inspatio_ros.training.teachers import Denoiser, MotionTeacherStage, NoiseLevels, RealTeacherStage, TeacherConfig
+
+#: Stages that `--stage all` trains only where the configuration lists them under `stages`.
+FURTHER_STAGES = ('motion_teacher', 'real_teacher', 'jdmd')
+#: Other names of stages: the paper's beside ours.
+ALIASES = {'causal_init': 'initialisation'}
+#: The teacher of each task.
+TEACHER_OF = {'ctrl': 'motion_teacher', 'vis': 'real_teacher'}
+
+
+def read_settings(cls: type, plain: dict[str, Any]) -> Any:
+    """Build settings from plain types, noise levels among them; an unknown key is an error that names it."""
+    if 'noise' in plain:
+        plain = {**plain, 'noise': from_dict(NoiseLevels, plain['noise'])}
+    return from_dict(cls, plain)
+
+
+class FurtherStages:
+    """Makes the stages of distillation and keeps the teachers for the last one."""
+
+    def __init__(self, networks: Networks, clips: ClipFolder, held_out: ClipFolder, teacher: TeacherConfig,
+                 jdmd: JdmdConfig, real: Sequence[Path] = (), weights: Path | None = None) -> None:
+        self.networks, self.clips, self.held_out, self.jdmd = networks, clips, held_out, jdmd
+        self.teacher = dataclasses.replace(teacher, weights=str(weights)) if weights else teacher
+        self.real = list(real)
+        self._teachers: dict[str, Denoiser] = {}
+        self._trained: dict[str, int] = {}
+
+    def make(self, name: str, will_train: bool) -> Any:
+        """Make a stage; `will_train` False where its checkpoint is only read."""
+        if name == 'jdmd':
+            return JdmdStage(self.networks, self.clips, self.held_out, self.jdmd, self._ready_teachers())
+        if name == 'motion_teacher':
+            stage = MotionTeacherStage(self.networks, self.clips, self.held_out, self.teacher)
+        else:
+            stage = RealTeacherStage(self.networks, self._video() if will_train else None, self.teacher)
+        self._teachers[name] = stage.teacher
+        return stage
+
+    def done(self, name: str, step: int) -> None:
+        """Take note of how far a stage has been trained."""
+        self._trained[name] = step
+
+    def _ready_teachers(self) -> dict[str, Denoiser]:
+        for task in self.jdmd.tasks:
+            name = TEACHER_OF[task]
+            if name not in self._teachers or not (self._trained.get(name) or self.teacher.weights):
+                raise ConfigurationError(f'jdmd needs the teacher of stage {name}, which has no checkpoint here; '
+                                         f'train it first with --stage {name}, or start from weights')
+        return {task: self._teachers[TEACHER_OF[task]] for task in self.jdmd.tasks}
+
+    def _video(self) -> Any:
+        from inspatio_ros.training.real_data import RealVideo
+        if not self.real:
+            raise ConfigurationError('real_teacher needs real video; name RGB-D folders or videos with --real')
+        config = self.networks.config
+        return RealVideo(self.real, config.width, config.height, config.frames_in_first_block + config.frames_per_block)

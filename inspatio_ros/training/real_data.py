@@ -1,0 +1,380 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Real data to train on: RGB-D folders with poses, and plain videos.
+
+An RGB-D folder gives clips for the student: windows of a recording, rendered from other frames of the same recording,
+are written beside the synthetic clips by
+
+    python -m inspatio_ros.training.real_data --recording DIR --config FILE --output DATA/train
+
+Videos, and the images of RGB-D folders, give clips without geometry for the real teacher. What cannot be used is
+skipped, counted and named; nothing usable at all is an error.
+
+Frames that figures are measured on are never trained on, in any recording: see HELD_OUT_FRAMES.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from inspatio_ros.errors import InspatioError, RecordingError
+from inspatio_ros.geometry import PinholeCamera
+from inspatio_ros.reference.base import Reference
+from inspatio_ros.reference.rgbd import RgbdFolder
+from inspatio_ros.training.data import STILLS, Clips, images_to_tensor, save_clip
+
+#: The office suite is measured on these frames; their neighbours show nearly the same.
+HELD_OUT_FRAMES = tuple(frame + near for frame in (25, 75, 125, 175, 225) for near in (-2, -1, 0, 1, 2))
+#: Words by which a data set's own files say that it may not be used for weights that anyone may use.
+FORBIDDEN = ('kitti', 'non-commercial', 'noncommercial', 'non commercial', 'by-nc')
+VIDEO_ENDINGS = ('.mp4', '.mkv', '.mov', '.avi', '.webm')
+#: Every so many windows of a source one is kept out of training, to look at.
+HELD_OUT_EVERY = 10
+#: Windows tried before a source that decodes no more is given up.
+_TRIES = 20
+
+
+def check_licence(path: Path) -> None:
+    """Raise RecordingError if a data set says, by its name, licence or read-me, that it may not be trained on."""
+    folder = path if path.is_dir() else path.parent
+    said = {str(path.resolve()): path.resolve().name + ' ' + folder.resolve().name}
+    for file in sorted(folder.glob('*')) if folder.is_dir() else ():
+        if file.is_file() and file.stem.upper() in ('README', 'LICENSE', 'LICENCE', 'COPYING'):
+            said[str(file)] = file.read_text(encoding='utf-8', errors='replace')
+    for where, text in said.items():
+        found = next((word for word in FORBIDDEN if word in text.lower()), None)
+        if found:
+            raise RecordingError(f'{path} is not trained on: {where} says {found!r}; use data whose licence lets the '
+                                 'weights be used by anyone')
+
+
+# --- sources of frames -----------------------------------------------------------------------------------------------
+
+
+class FrameSource(ABC):
+    """Frames in order, cut into windows of which every tenth is kept out of training."""
+
+    name: str
+    skipped: int = 0
+
+    @abstractmethod
+    def windows(self, length: int) -> list[int]:
+        """List the frames at which windows of `length` consecutive usable frames may start."""
+
+    @abstractmethod
+    def read(self, start: int, length: int) -> np.ndarray:
+        """Read a window: uint8 RGB [length, H, W, 3]; RecordingError where it cannot be decoded."""
+
+
+class RgbdFrames(FrameSource):
+    """The images of an RGB-D folder, less those that are held out or bad."""
+
+    def __init__(self, path: Path) -> None:
+        check_licence(path)
+        self.name = str(path)
+        self.reference = RgbdFolder(path, skip_bad=True)
+        self.skipped = len(self.reference.skipped)
+        #: Frames of `reference` that may be trained on.
+        self.usable = [index for index, number in enumerate(self.reference.numbers) if number not in HELD_OUT_FRAMES]
+
+    def windows(self, length: int) -> list[int]:
+        """List starts of runs in which no frame is missing."""
+        numbers = {self.reference.numbers[index]: index for index in self.usable}
+        return [index for number, index in numbers.items()
+                if all(following in numbers for following in range(number, number + length))]
+
+    def read(self, start: int, length: int) -> np.ndarray:
+        """Read the images of a window."""
+        return np.stack([self.reference.frame(index).image for index in range(start, start + length)])
+
+
+class VideoFile(FrameSource):
+    """A video file: gone through once by PyAV to find its frames, then decoded window by window.
+
+    What is damaged is skipped and counted.
+    """
+
+    def __init__(self, path: Path) -> None:
+        check_licence(path)
+        self.name, self.path = str(path), path
+        self.skipped = 0
+        found = [frame.pts for frame in self._decode()]
+        self._times = [time for time in found if time is not None]
+        self.skipped += len(found) - len(self._times)
+        if not self._times:
+            raise RecordingError(f'{path} holds no frame that can be decoded; copy it anew')
+
+    def windows(self, length: int) -> list[int]:
+        """List all starts."""
+        return list(range(len(self._times) - length + 1))
+
+    def read(self, start: int, length: int) -> np.ndarray:
+        """Decode a window, from the key frame before it."""
+        counted = self.skipped
+        found = []
+        for frame in self._decode(self._times[start]):
+            if frame.pts is not None and frame.pts >= self._times[start]:
+                found.append(frame.to_ndarray(format='rgb24'))
+            if len(found) == length:
+                break
+        # What is damaged was counted when the file was gone through.
+        self.skipped = counted
+        if len(found) < length:
+            raise RecordingError(f'{self.path} gives only {len(found)} of {length} frames from frame {start}')
+        return np.stack(found)
+
+    def _decode(self, from_time: int | None = None) -> Iterator[Any]:
+        import av
+        try:
+            container = av.open(str(self.path))
+            stream = container.streams.video[0]
+        except (av.error.FFmpegError, IndexError, OSError) as error:
+            raise RecordingError(f'{self.path} cannot be read as a video ({error}); copy it anew') from error
+        with container:
+            try:
+                if from_time is not None:
+                    container.seek(from_time, stream=stream)
+                for packet in container.demux(stream):
+                    try:
+                        frames = packet.decode()
+                    except av.error.FFmpegError:
+                        self.skipped += 1
+                    else:
+                        yield from frames
+            except av.error.FFmpegError:
+                # The file ends in the middle: what came before is whole.
+                self.skipped += 1
+
+
+def open_sources(paths: Sequence[Path]) -> tuple[list[FrameSource], dict[str, str]]:
+    """Open RGB-D folders, videos and folders of videos: (sources, what was skipped and why)."""
+    sources, skipped = [], {}
+    for path in _expand(paths):
+        try:
+            sources.append(VideoFile(path) if path.suffix.lower() in VIDEO_ENDINGS else RgbdFrames(path))
+        except RecordingError as error:
+            skipped[str(path)] = str(error)
+    if not sources:
+        reasons = '; '.join(skipped.values()) or 'nothing was found there'
+        raise RecordingError(f'no usable real data in {", ".join(map(str, paths)) or "no path"}: {reasons}')
+    return sources, skipped
+
+
+def _expand(paths: Sequence[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir() and not (path / 'rgb').is_dir():
+            yield from sorted(file for file in path.rglob('*') if file.suffix.lower() in VIDEO_ENDINGS)
+        else:
+            yield path
+
+
+# --- clips without geometry ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Window:
+    source: FrameSource
+    start: int
+
+
+class RealVideo:
+    """Clips of real video for the real teacher; a `VideoSource` of training/teachers.py.
+
+    Args:
+        paths: RGB-D folders, video files, or folders of video files.
+        width: of the clips, in pixels; frames are cut to the clips' shape about their middle and resized.
+        height: of the clips.
+        frames: of a clip.
+
+    Attributes: `skipped`, why each source that is not used is not; `bad_windows`, how many failed when drawn.
+
+    """
+
+    def __init__(self, paths: Sequence[Path], width: int, height: int, frames: int) -> None:
+        self.size, self.frames = (width, height), frames
+        self.sources, self.skipped = open_sources(paths)
+        self.bad_windows = 0
+        self._train, self._held_out = self._split()
+        if not self._train:
+            raise RecordingError(f'no source in {", ".join(map(str, paths))} has {frames} usable frames in a row')
+        for path, reason in self.skipped.items():
+            print(f'skipped {path}: {reason}', file=sys.stderr)
+
+    def __len__(self) -> int:
+        """Count the windows that are drawn from."""
+        return len(self._train)
+
+    def draw(self, batch_size: int, generator: torch.Generator) -> Tensor:
+        """Draw clips uint8 [B, T, 3, H, W], half of them mirrored."""
+        clips = [self._draw_one(generator) for _ in range(batch_size)]
+        return torch.cat([clip.flip(-1) if torch.rand(1, generator=generator) < 0.5 else clip for clip in clips])
+
+    def held_out(self, batch_size: int) -> Tensor:
+        """Give clips of windows that no drawn window shares a frame with; the same ones every time."""
+        # Spread over all that there are.
+        chosen = self._held_out[::max(1, len(self._held_out) // batch_size)][:batch_size]
+        return torch.cat([self._read(window) for window in chosen])
+
+    def _split(self) -> tuple[list[_Window], list[_Window]]:
+        train, held_out = [], []
+        for source in self.sources:
+            starts = source.windows(self.frames)
+            kept = starts[len(starts) // HELD_OUT_EVERY::HELD_OUT_EVERY * self.frames]
+            held_out += [_Window(source, start) for start in kept]
+            train += [_Window(source, start) for start in starts
+                      if all(abs(start - other) >= self.frames for other in kept)]
+        return train, held_out
+
+    def _draw_one(self, generator: torch.Generator) -> Tensor:
+        reason = None
+        for _ in range(_TRIES):
+            window = self._train[int(torch.randint(len(self._train), (1,), generator=generator))]
+            try:
+                return self._read(window)
+            except RecordingError as error:
+                self.bad_windows += 1
+                reason = error
+        raise RecordingError(f'{_TRIES} windows one after the other could not be read; the last one: {reason}')
+
+    def _read(self, window: _Window) -> Tensor:
+        return images_to_tensor(fit(window.source.read(window.start, self.frames), *self.size))
+
+
+def fit(images: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Cut images uint8 [T, H, W, 3] to the shape width : height about their middle, and resize them."""
+    import cv2
+    rows, columns = images.shape[1:3]
+    scale = max(width / columns, height / rows)
+    cut_w, cut_h = min(columns, round(width / scale)), min(rows, round(height / scale))
+    top, left = (rows - cut_h) // 2, (columns - cut_w) // 2
+    cut = images[:, top:top + cut_h, left:left + cut_w]
+    return np.stack([cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in cut])
+
+
+# --- clips with geometry: pairs of one recording ---------------------------------------------------------------------
+
+
+class _Stills(Reference):
+    """Some frames of a recording as a recording of their own."""
+
+    def __init__(self, whole: Reference, indices: Sequence[int]) -> None:
+        self._whole, self._indices = whole, list(indices)
+        self.name, self.camera, self.is_static, self.up = whole.name, whole.camera, True, whole.up
+        self.scale = whole.scale
+        self.times, self.T_world_camera = whole.times[self._indices], whole.T_world_camera[self._indices]
+
+    def frame(self, index: int):  # noqa: ANN201  as Reference says
+        return self._whole.frame(self._indices[index])
+
+
+def pair_clip(recording: RgbdFrames, rng: np.random.Generator, width: int, height: int, blocks: Sequence[int],
+              stills: int = 8, reach: int = 30) -> Clips:
+    """Render a window of a static recording from other frames near it, and take the window itself as the truth.
+
+    Args:
+        recording: the frames; those of the window are not among the reference's.
+        rng: draws the window and the reference's frames.
+        width: of the clip.
+        height: of the clip.
+        blocks: frames of each block.
+        stills: how many reference frames are drawn.
+        reach: how many frames before and after the window they are drawn from.
+
+    Raises:
+        RecordingError: the recording moves, or has no such window.
+
+    """
+    from inspatio_ros.spatial.constraint import SpatialConstraint
+    from inspatio_ros.spatial.fill import fill
+    whole, count = recording.reference, sum(blocks)
+    if not whole.is_static:
+        raise RecordingError(f'{recording.name} moves: its frames at other times do not show what a window shows')
+    start = int(rng.choice(_starts(recording, count)))
+    window = range(start, start + count)
+    others = [i for i in recording.usable if i not in window and start - reach <= i < start + count + reach]
+    if len(others) < STILLS:
+        raise RecordingError(f'{recording.name} has fewer than {STILLS} frames beside the window at {start}')
+    chosen = sorted(rng.choice(others, min(stills, len(others)), replace=False))
+    camera: PinholeCamera = whole.camera.fitted(width, height)
+    constraint = SpatialConstraint(_Stills(whole, chosen), camera)
+    parts = np.split(np.arange(start, start + count), np.cumsum(blocks)[:-1])
+    filled, masks, references = [], [], []
+    for part in parts:
+        poses = whole.T_world_camera[part]
+        condition = constraint.render(poses, None)
+        filled.append(fill(condition, 'smooth'))
+        masks.append(condition.mask)
+        references.append(constraint.reference_images(constraint.reference_frames(poses, None, STILLS)))
+    truth = SpatialConstraint(whole, camera).reference_images(list(window))
+    return Clips(_to_bytes([truth]), _to_bytes(filled), torch.cat(masks)[None].to(torch.uint8),
+                 _to_bytes(references), stills=True)
+
+
+def _starts(recording: RgbdFrames, count: int) -> list[int]:
+    starts = recording.windows(count)
+    if not starts:
+        raise RecordingError(f'{recording.name} has no {count} usable frames in a row')
+    return starts
+
+
+def _to_bytes(images: list[Tensor]) -> Tensor:
+    return ((torch.cat(images)[None] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def write_pairs(paths: Sequence[Path], output: Path, count: int, width: int, height: int, blocks: Sequence[int],
+                seed: int = 0) -> int:
+    """Write `count` pair clips of RGB-D folders beside the synthetic clips; gives how many were skipped."""
+    sources, skipped = open_sources(paths)
+    recordings = [source for source in sources if isinstance(source, RgbdFrames)]
+    if not recordings:
+        raise RecordingError(f'no RGB-D folder with poses among {", ".join(map(str, paths))}')
+    bad = len(skipped)
+    for index in range(count):
+        rng = np.random.default_rng((seed, index))
+        recording = recordings[int(rng.integers(len(recordings)))]
+        try:
+            clip = pair_clip(recording, rng, width, height, blocks)
+        except RecordingError as error:
+            print(f'skipped: {error}', file=sys.stderr)
+            bad += 1
+            continue
+        # The name that training/data.py looks for, apart from those of seeds.
+        save_clip(output / f'clip_real_{index:07d}.safetensors', clip, {'recording': Path(recording.name).name})
+    if bad == count + len(skipped):
+        raise RecordingError(f'no clip could be made of {", ".join(map(str, paths))}')
+    return bad
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write pair clips from the command line."""
+    from inspatio_ros.training.train import read_plan
+    parser = argparse.ArgumentParser(prog='python -m inspatio_ros.training.real_data', description=main.__doc__)
+    parser.add_argument('--recording', type=Path, nargs='+', required=True, help='RGB-D folders with poses')
+    parser.add_argument('--output', type=Path, required=True, help='folder for clip_real_*.safetensors')
+    parser.add_argument('--config', type=Path, required=True, help='configuration, for the size of clips')
+    parser.add_argument('--count', type=int, default=100)
+    parser.add_argument('--seed', type=int, default=0)
+    options = parser.parse_args(arguments)
+    try:
+        size = read_plan(options.config).generator
+        bad = write_pairs(options.recording, options.output, options.count, size.width, size.height,
+                          (size.frames_in_first_block, size.frames_per_block), options.seed)
+    except InspatioError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return error.exit_code
+    print(f'{options.count - bad} clips written to {options.output}, {bad} skipped')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,124 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Sharded checkpoints: a folder a step, each rank writing its part, written beside and renamed, the last two kept."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
+
+from inspatio_ros.training.checkpoint import KEPT, CheckpointError
+
+#: Step and configuration of a checkpoint; written last, so a folder that has it was finished.
+ABOUT_FILE = 'about.json'
+#: What torch's checkpoints raise on all ranks when one has failed is no Exception.
+_FAILURES = (Exception, CheckpointException)
+
+
+class ShardedFolder:
+    """The sharded checkpoints of one stage: `step_00000100/` and so on. Every rank calls every method."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def paths(self) -> list[Path]:
+        """List the checkpoints, the oldest first."""
+        return sorted(path for path in self.folder.glob('step_*') if path.is_dir() and path.suffix == '')
+
+    def save(self, step: int, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> Path:
+        """Write one checkpoint and remove those beyond the last two; a failure leaves them as they were."""
+        import torch.distributed.checkpoint as dcp
+        path = self.folder / f'step_{step:08d}'
+        beside = self.folder / f'.{path.name}'
+        try:
+            _all_do(lambda: _first_does(lambda: _make_empty(beside)))
+            _all_do(lambda: dcp.save(dict(tensors), checkpoint_id=str(beside)))
+            _all_do(lambda: _first_does(lambda: _finish(beside, path, {**metadata, 'step': step})))
+        except CheckpointError as error:
+            _first_does(lambda: shutil.rmtree(beside, ignore_errors=True))
+            dist.barrier()
+            raise CheckpointError(f'{path} could not be written ({error}); '
+                                  'what was saved before is untouched') from error
+        for old in self.paths()[:-KEPT]:
+            _first_does(lambda old=old: shutil.rmtree(old))
+        dist.barrier()
+        return path
+
+    def metadata(self, path: Path) -> dict[str, Any] | None:
+        """Read step and configuration; None, and the folder set aside, where they cannot be read."""
+        try:
+            return json.loads((path / ABOUT_FILE).read_text())
+        except (OSError, ValueError) as error:
+            self._set_aside(path, error)
+            return None
+
+    def names(self, path: Path) -> set[str]:
+        """List the tensors of a checkpoint; none where its index cannot be read."""
+        from torch.distributed.checkpoint import FileSystemReader
+        try:
+            return set(FileSystemReader(str(path)).read_metadata().state_dict_metadata)
+        except _FAILURES:
+            # `load` says what is wrong.
+            return set()
+
+    def load(self, path: Path, tensors: dict[str, Tensor]) -> bool:
+        """Read a checkpoint into tensors, in place; False, and the folder set aside, where it is damaged."""
+        import torch.distributed.checkpoint as dcp
+        try:
+            dcp.load(tensors, checkpoint_id=str(path))
+        except _FAILURES as error:
+            self._set_aside(path, error)
+            return False
+        return True
+
+    def _set_aside(self, path: Path, error: BaseException) -> None:
+        dist.barrier()
+        if dist.get_rank() == 0:
+            aside = path.with_suffix('.damaged')
+            shutil.rmtree(aside, ignore_errors=True)
+            path.replace(aside)
+            print(f'{path} cannot be read ({_reason(error)}); set aside as {aside.name}, going on from the one before')
+        dist.barrier()
+
+
+def _first_does(action: Callable[[], object]) -> None:
+    if dist.get_rank() == 0:
+        action()
+
+
+def _all_do(action: Callable[[], object]) -> None:
+    """Run something on every rank; if it fails on one, all raise the same CheckpointError."""
+    reason = None
+    try:
+        action()
+    except _FAILURES as error:
+        reason = _reason(error)
+    reasons: list[str | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(reasons, reason)
+    found = [reason for reason in reasons if reason]
+    if found:
+        raise CheckpointError(found[0])
+
+
+def _make_empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _finish(beside: Path, path: Path, about: dict[str, Any]) -> None:
+    (beside / ABOUT_FILE).write_text(json.dumps(about))
+    shutil.rmtree(path, ignore_errors=True)
+    beside.replace(path)
+
+
+def _reason(error: BaseException) -> str:
+    inner = getattr(error, 'failures', None)
+    found = next(iter(inner.values()))[0] if inner else error
+    return (str(found).strip() or type(found).__name__).splitlines()[0][:200]

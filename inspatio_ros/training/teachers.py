@@ -1,0 +1,228 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Bidirectional networks over whole clips at every noise level: the teachers, and what scores the student.
+
+The *motion teacher* is given reference, render and mask (video to video) and learns from synthetic scenes, whose
+geometry is exact. The *real teacher* is the same network without them, its 20 geometry channels zero, and learns from
+real video. The fake scores start as copies of the teachers. The backbone is the student's own (star/transformer.py);
+what differs is that a clip is denoised at once, that every noise level is trained, and that reference latents are
+concatenated in time before the clip's instead of being remembered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from inspatio_ros.config import GeneratorConfig
+from inspatio_ros.errors import ConfigurationError
+from inspatio_ros.star.checkpoint import find_file
+from inspatio_ros.star.scheduler import FlowScheduler, clean, mix
+from inspatio_ros.star.transformer import DiffusionTransformer, TextConstants
+from inspatio_ros.training.data import ClipFolder, unit
+from inspatio_ros.training.networks import Networks
+from inspatio_ros.training.self_forcing import Conditions
+from inspatio_ros.training.widen import TRANSFORMER_FILES, load_widened
+
+#: Noise levels at which teachers are looked at on held-out clips, in timesteps of 0..1000.
+HELD_OUT_TIMESTEPS = (250., 625., 875.)
+#: Every look at held-out clips draws its noise from this seed.
+HELD_OUT_SEED = 0
+
+
+@dataclass(frozen=True)
+class NoiseLevels:
+    """How noise levels are drawn: uniform, warped by the schedule's shift, clamped to [low, high] of 1000.
+
+    Self-Forcing's published recipe clamps to [20, 980]: the ends tell the two scores apart badly.
+    """
+
+    low: float = 20.
+    high: float = 980.
+
+    def draw(self, batch: int, scheduler: FlowScheduler, generator: torch.Generator) -> Tensor:
+        """Draw timesteps float32 [batch], one for all frames of a clip."""
+        steps = torch.randint(1, scheduler.config.num_train_timesteps + 1, (batch,), generator=generator)
+        return scheduler.warp(steps).clamp(self.low, self.high)
+
+
+class Denoiser(nn.Module):
+    """Gives the clean latents of a whole clip from noisy ones, at any noise level.
+
+    Args:
+        config: sizes; the transformer's input has room for mask and render.
+        prediction: 'flow', the network gives the velocity, or 'residual', the clean latents less the render's
+            (less nothing where there is no render). It is the denoiser's own, whatever the student's is.
+
+    """
+
+    def __init__(self, config: GeneratorConfig, prediction: str = 'flow') -> None:
+        super().__init__()
+        if prediction not in ('flow', 'residual'):
+            raise ConfigurationError(f"a teacher's prediction {prediction!r} is unknown; choose flow or residual")
+        self.config, self.prediction = config, prediction
+        self.transformer = DiffusionTransformer(config.transformer)
+
+    def forward(self, x_t: Tensor, timestep: Tensor, conditions: Conditions | None, text: Tensor) -> Tensor:
+        """Run the network on noisy latents [B, T, C, h, w] at timesteps [B]; gives its raw prediction."""
+        net, frames = self.transformer, x_t.shape[1]
+        parts = [x_t, torch.zeros_like(x_t[:, :, :1]).expand(-1, -1, self.config.transformer.condition_dim, -1, -1)]
+        if conditions is not None:
+            parts = [x_t, conditions.mask.to(x_t), conditions.render.to(x_t)]
+        x = torch.cat(parts, dim=2)
+        if conditions is not None and conditions.reference is not None:
+            known = F.pad(conditions.reference.to(x), (0, 0, 0, 0, 0, self.config.transformer.condition_dim))
+            x = torch.cat([known, x], dim=1)
+        rotary = net.rotary(x.shape[1], *x.shape[3:], 0)
+        out = net(x.to(net.dtype), self._text(text, len(x)), net.modulation(timestep.to(x.device)), rotary)
+        return out[:, -frames:].to(x_t.dtype)
+
+    def clean(self, x_t: Tensor, timestep: Tensor, conditions: Conditions | None, text: Tensor,
+              guidance: float = 1.) -> Tensor:
+        """Give the clean latents [B, T, C, h, w]; `guidance` > 1 moves on from the estimate without a caption."""
+        found = self.to_clean(self(x_t, timestep, conditions, text), x_t, timestep, conditions)
+        if guidance == 1.:
+            return found
+        empty = self.to_clean(self(x_t, timestep, conditions, torch.zeros_like(text)), x_t, timestep, conditions)
+        return empty + guidance * (found - empty)
+
+    def to_clean(self, out: Tensor, x_t: Tensor, timestep: Tensor, conditions: Conditions | None) -> Tensor:
+        """Turn a raw prediction into clean latents."""
+        if self.prediction == 'residual':
+            return out if conditions is None else out + conditions.render.to(out)
+        return clean(x_t, out, timestep / self.config.scheduler.num_train_timesteps)
+
+    def loss(self, x0: Tensor, timestep: Tensor, noise: Tensor, conditions: Conditions | None, text: Tensor) -> Tensor:
+        """Give the squared error of what the network predicts, by clip [B]: velocity noise - x0, or clean latents."""
+        x_t = mix(x0, noise, timestep / self.config.scheduler.num_train_timesteps)
+        out = self(x_t, timestep, conditions, text)
+        wanted = noise - x0
+        if self.prediction == 'residual':
+            wanted = x0 if conditions is None else x0 - conditions.render.to(x0)
+        return (out.float() - wanted.float()).square().flatten(1).mean(dim=1)
+
+    def _text(self, text: Tensor, batch: int) -> TextConstants:
+        constants = self.transformer.text_constants(text.to(self.transformer.device))
+        return TextConstants(*(tuple(x.expand(batch, -1, -1, -1) for x in part) for part in constants))
+
+    def copy(self) -> Denoiser:
+        """Give a whole copy to train on, also of a sharded one: a fake score starts as its teacher."""
+        state = {name: getattr(value, 'full_tensor', lambda value=value: value)()
+                 for name, value in self.state_dict().items()}
+        twin = Denoiser(self.config, self.prediction).to(self.transformer.device, self.transformer.dtype)
+        twin.load_state_dict(state)
+        return twin
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """How both teachers are trained."""
+
+    prediction: str = 'flow'
+    noise: NoiseLevels = NoiseLevels()
+    #: Share of steps without the caption, which guidance needs. A generator with one fixed caption has no use for it.
+    caption_dropout: float = 0.
+    #: Folder of the weights that both teachers start from (Wan2.1's), '' for none.
+    weights: str = ''
+
+
+class VideoSource(Protocol):
+    """Real video to draw from (training/real_data.py)."""
+
+    def draw(self, batch_size: int, generator: torch.Generator) -> Tensor:
+        """Draw clips uint8 [B, T, 3, H, W]."""
+
+    def held_out(self, batch_size: int) -> Tensor:
+        """Give the same clips every time, of pieces that are never drawn."""
+
+
+class _TeacherStage:
+    name: str
+
+    def __init__(self, networks: Networks, config: TeacherConfig) -> None:
+        self.networks, self.config = networks, config
+        self.teacher = Denoiser(networks.config, config.prediction).to(networks.device)
+        if config.weights:
+            load_widened(self.teacher.transformer, find_file(Path(config.weights), TRANSFORMER_FILES, 'transformer'))
+        self.modules: dict[str, nn.Module] = {'teacher': self.teacher}
+
+    def _error(self, truth: Tensor, conditions: Conditions | None, generator: torch.Generator) -> Tensor:
+        timestep = self.config.noise.draw(len(truth), self.networks.scheduler, generator).to(truth.device)
+        noise = torch.randn(truth.shape, generator=generator).to(truth)
+        text = self.networks.text
+        if float(torch.rand(1, generator=generator)) < self.config.caption_dropout:
+            text = torch.zeros_like(text)
+        return self.teacher.loss(truth, timestep, noise, conditions, text).mean()
+
+    def _held_out(self, truth: Tensor, conditions: Conditions | None, generator: torch.Generator) -> dict[str, float]:
+        noise = torch.randn(truth.shape, generator=generator).to(truth)
+        errors = {}
+        for level in HELD_OUT_TIMESTEPS:
+            timestep = torch.full((len(truth),), level, device=truth.device)
+            x_t = mix(truth, noise, timestep / self.networks.config.scheduler.num_train_timesteps)
+            found = self.teacher.clean(x_t, timestep, conditions, self.networks.text)
+            errors[f'clean_error_{level:.0f}'] = float((found - truth).square().mean())
+        return errors
+
+
+class MotionTeacherStage(_TeacherStage):
+    """Train the motion teacher: whole synthetic clips from their reference, render and mask."""
+
+    name = 'motion_teacher'
+
+    def __init__(self, networks: Networks, clips: ClipFolder, held_out: ClipFolder, config: TeacherConfig) -> None:
+        super().__init__(networks, config)
+        self.clips, self.held_out = clips, held_out
+
+    def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Denoise true clips from any noise level."""
+        truth, conditions = encode_clips(self.networks, self.clips.draw(batch_size, generator))
+        return self._error(truth, conditions, generator), {}
+
+    def validate(self) -> dict[str, float]:
+        """Give the error of clean latents at fixed noise levels, on held-out clips."""
+        generator = torch.Generator().manual_seed(HELD_OUT_SEED)
+        found = [self._held_out(*encode_clips(self.networks, clips), generator) for clips in self.held_out.batches(4)]
+        return _mean(found)
+
+
+class RealTeacherStage(_TeacherStage):
+    """Train the real teacher: real video without conditions, the 20 geometry channels zero."""
+
+    name = 'real_teacher'
+
+    def __init__(self, networks: Networks, video: VideoSource, config: TeacherConfig) -> None:
+        super().__init__(networks, config)
+        self.video = video
+
+    def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Denoise real clips from any noise level."""
+        return self._error(encode_video(self.networks, self.video.draw(batch_size, generator)), None, generator), {}
+
+    def validate(self) -> dict[str, float]:
+        """Give the error of clean latents at fixed noise levels, on pieces of video that are never drawn."""
+        generator = torch.Generator().manual_seed(HELD_OUT_SEED)
+        return self._held_out(encode_video(self.networks, self.video.held_out(4)), None, generator)
+
+
+@torch.no_grad()
+def encode_clips(networks: Networks, clips: Any) -> tuple[Tensor, Conditions]:
+    """Encode true clips [B, T', C, h, w] and what they are generated from."""
+    found = networks.conditions(clips)
+    truth = networks.autoencoder.encode(unit(clips.truth.to(networks.device))).float()
+    return truth, Conditions(found.reference, found.render, found.mask)
+
+
+@torch.no_grad()
+def encode_video(networks: Networks, video: Tensor) -> Tensor:
+    """Encode clips uint8 [B, T, 3, H, W] as latents [B, T', C, h, w]."""
+    return networks.autoencoder.encode(unit(video.to(networks.device))).float()
+
+
+def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
+    return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}

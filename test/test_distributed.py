@@ -1,0 +1,154 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Training on many ranks is training on one with the larger batch; checkpoints of shards; weights that are widened."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import two_ranks
+from safetensors.torch import save_file
+from torch import nn
+
+from inspatio_ros.config import TransformerConfig
+from inspatio_ros.errors import ConfigurationError, WeightsError
+from inspatio_ros.star.presets import TINY_GUIDED
+from inspatio_ros.star.transformer import DiffusionTransformer
+from inspatio_ros.training.distributed import ScaleConfig, ScaledTrainer, compile_layers, recompute_activations
+from inspatio_ros.training.train import read_plan
+from inspatio_ros.training.widen import INPUT_WEIGHT, load_widened, widen
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope='module')
+def both(tmp_path_factory):
+    """The folder that two processes have worked in."""
+    folder = tmp_path_factory.mktemp('two')
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    shared = {**os.environ, 'WORLD_SIZE': '2', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port),
+              'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(PROJECT)}
+    processes = [subprocess.Popen([sys.executable, two_ranks.__file__, str(folder), str(rank)],
+                                  env={**shared, 'RANK': str(rank), 'LOCAL_RANK': str(rank)},
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for rank in range(2)]
+    try:
+        said = [process.communicate(timeout=300)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], '\n'.join(said)
+    return folder
+
+
+@pytest.mark.parametrize('kind', ['plain', 'recomputed'])
+def test_two_ranks_give_the_gradient_of_one_with_the_doubled_batch(both, tmp_path, kind):
+    wanted = two_ranks.gradients(two_ranks.make(tmp_path))
+    found = torch.load(both / f'{kind}.pt')
+    assert found.keys() == wanted.keys() and len(wanted) > 80
+    # What is zero but for rounding (the keys' biases) is compared at the scale of its network.
+    scale = {name.split('.')[0]: 0. for name in wanted}
+    for name, value in wanted.items():
+        scale[name.split('.')[0]] = max(scale[name.split('.')[0]], float(value.abs().max()))
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-5 * scale[name.split('.')[0]], msg=name)
+
+
+def test_both_ranks_went_through_checkpoints_and_bad_losses(both):
+    assert {path.name for path in both.glob('done_*')} == {'done_0', 'done_1'}
+
+
+def test_accumulated_batches_give_the_mean_gradient(tmp_path):
+    once = two_ranks.make(tmp_path)
+    loss, _ = once.take_step()
+    twice = two_ranks.make(tmp_path, accumulate=2)
+    assert twice.take_step()[0] == pytest.approx(loss)
+    for name, value in once.parameters.items():
+        torch.testing.assert_close(value, twice.parameters[name], rtol=1e-5, atol=1e-7, msg=name)
+
+
+def transformer(seed=0):
+    return two_ranks.random_weights(DiffusionTransformer(TINY_GUIDED.transformer), seed)
+
+
+def run(net, x):
+    return net(x, net.text_constants(torch.ones(1, 2, net.config.text_dim)), net.modulation(torch.full((1,), 300.)),
+               net.rotary(3, 4, 4, 0))
+
+
+@pytest.mark.parametrize('change', [recompute_activations, lambda net: compile_layers(net, 'eager')])
+def test_recomputing_or_compiling_layers_changes_no_gradient(change):
+    x = torch.randn(1, 3, 36, 4, 4, generator=torch.Generator().manual_seed(0))
+    plain, changed = transformer(), transformer()
+    change(changed)
+    for net in (plain, changed):
+        run(net, x).square().sum().backward()
+    assert {n for n, _ in changed.named_parameters()} == {n for n, _ in plain.named_parameters()}
+    for name, value in plain.named_parameters():
+        torch.testing.assert_close(changed.get_parameter(name).grad, value.grad, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_stage_whose_ranks_would_part_is_refused_by_many(tmp_path, monkeypatch):
+    stage = two_ranks.FixedStage()
+    stage.name = 'joint'
+    monkeypatch.setattr('inspatio_ros.training.distributed.world_size', lambda: 2)
+    with pytest.raises(ConfigurationError, match='stage joint runs in one process'):
+        ScaledTrainer(stage, two_ranks.SETTINGS, tmp_path)
+    with pytest.raises(ConfigurationError, match='accumulate is 0'):
+        ScaleConfig(accumulate=0)
+
+
+# Weights to start from
+
+
+def narrow_state(config):
+    torch.manual_seed(0)
+    narrow = DiffusionTransformer(dataclasses.replace(config, in_dim=config.out_dim))
+    return two_ranks.random_weights(narrow, 0), narrow.state_dict()
+
+
+def test_widened_input_computes_the_same_whatever_the_new_channels_hold(tmp_path):
+    narrow, state = narrow_state(TINY_GUIDED.transformer)
+    save_file(state, tmp_path / 'wan.safetensors')
+    wide = DiffusionTransformer(TINY_GUIDED.transformer)
+    load_widened(wide, tmp_path / 'wan.safetensors')
+    x = torch.randn(1, 3, 16, 4, 4)
+    extra = torch.randn(1, 3, 20, 4, 4)
+    with torch.no_grad():
+        wanted = run(narrow, x)
+        torch.testing.assert_close(run(wide, torch.cat([x, torch.zeros_like(extra)], 2)), wanted)
+        torch.testing.assert_close(run(wide, torch.cat([x, extra], 2)), wanted)
+        # The old channels do count.
+        assert not torch.allclose(run(wide, torch.cat([x + 1, extra], 2)), wanted)
+
+
+def test_weights_that_cannot_be_widened_are_named():
+    config = TINY_GUIDED.transformer
+    _, state = narrow_state(config)
+    with pytest.raises(WeightsError, match='takes 12 channels; it can be widened from 16 to 36'):
+        widen({**state, INPUT_WEIGHT: state[INPUT_WEIGHT][:, :12]}, config)
+    with pytest.raises(WeightsError, match=INPUT_WEIGHT):
+        widen({'other': torch.zeros(1)}, config)
+
+
+def test_large_configuration_is_the_released_one_and_fits_widened_official_weights():
+    plan = read_plan(PROJECT / 'config' / 'training' / '1.3b.yaml')
+    config = plan.generator.transformer
+    assert config == TransformerConfig()
+    with torch.device('meta'):
+        wide = DiffusionTransformer(config)
+        narrow = DiffusionTransformer(dataclasses.replace(config, in_dim=16))
+    widened = widen(narrow.state_dict(), config)
+    wanted = {name: value.shape for name, value in wide.state_dict().items()}
+    assert {name: value.shape for name, value in widened.items()} == wanted
+    assert wanted[INPUT_WEIGHT] == (1536, 36, 1, 2, 2)
+    assert sum(nn.Parameter(v, False).numel() for v in wide.state_dict().values()) > 1.4e9
+    assert set(plan.further) == {'motion_teacher', 'real_teacher', 'jdmd'}

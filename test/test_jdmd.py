@@ -1,0 +1,275 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Teachers and distillation: samples go where the teacher wants them, and who learns when."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from test_real_data import write_video
+from test_training import TINY, make_clip
+from torch import nn
+
+from inspatio_ros.config import SchedulerConfig, to_dict
+from inspatio_ros.errors import ConfigurationError
+from inspatio_ros.star.checkpoint import TensorFile
+from inspatio_ros.star.scheduler import FlowScheduler, mix
+from inspatio_ros.training.checkpoint import CheckpointFolder
+from inspatio_ros.training.data import ClipFolder, save_clip
+from inspatio_ros.training.distributed import ScaledTrainer
+from inspatio_ros.training.jdmd import JdmdConfig, JdmdStage, Scores, dmd_direction
+from inspatio_ros.training.networks import Networks
+from inspatio_ros.training.self_forcing import Conditions
+from inspatio_ros.training.teachers import Denoiser, NoiseLevels
+from inspatio_ros.training.train import main
+from inspatio_ros.training.trainer import TrainerConfig
+
+FIX = TrainerConfig(steps=20, batch_size=2, precision='float32', learning_rate=1e-3, warmup_steps=0)
+
+
+def random_weights(net, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in net.parameters():
+        nn.init.normal_(parameter, std=0.1, generator=generator)
+    return net
+
+
+# Distribution matching
+
+
+class GaussianDenoiser:
+    """The best denoiser there is for values drawn from N(mean, std)."""
+
+    config = type('Config', (), {'scheduler': SchedulerConfig()})
+
+    def __init__(self, mean, std):
+        self.mean, self.std = mean, std
+
+    def clean(self, x_t, timestep, conditions, text, guidance=1.):
+        sigma = (timestep / 1000).view(-1, 1, 1, 1, 1)
+        gain = self.std**2 * (1 - sigma) / ((1 - sigma)**2 * self.std**2 + sigma**2)
+        return self.mean + gain * (x_t - (1 - sigma) * self.mean)
+
+
+def match(student, teacher, follow=True, steps=400):
+    """Train a student (mean, std) by distribution matching; its fake score follows it or stays where it was."""
+    generator = torch.Generator().manual_seed(0)
+    parameters = torch.tensor(student, requires_grad=True)
+    start = GaussianDenoiser(*student)
+    for _ in range(steps):
+        x = parameters[0] + parameters[1] * torch.randn(64, 2, 4, 2, 2, generator=generator)
+        fake = GaussianDenoiser(float(x.detach().mean()), float(x.detach().std())) if follow else start
+        timestep = NoiseLevels().draw(64, FlowScheduler(), generator)
+        noise = torch.randn(x.shape, generator=generator)
+        x.backward(Scores(GaussianDenoiser(*teacher), fake).gradient(x.detach(), timestep, noise, None, None))
+        with torch.no_grad():
+            parameters -= 0.05 * parameters.grad
+        parameters.grad = None
+    return parameters.tolist()
+
+
+@pytest.mark.parametrize(('student', 'teacher'), [((-1., 0.3), (2., 1.)), ((1., 1.5), (0., 0.5))])
+def test_samples_become_the_teachers_distribution_in_mean_and_spread(student, teacher):
+    mean, std = match(student, teacher)
+    assert mean == pytest.approx(teacher[0], abs=0.08)
+    assert std == pytest.approx(teacher[1], abs=0.08)
+
+
+def test_fake_score_that_does_not_follow_leads_past_the_teacher():
+    mean, _ = match((-1., 0.3), (2., 1.), follow=False)
+    assert mean > 2.5
+
+
+def test_direction_is_normalised_by_sample_and_points_from_fake_to_real():
+    x, real, fake = torch.zeros(2, 3), torch.tensor([[2., 2., 2.], [20., 20., 20.]]), torch.zeros(2, 3)
+    assert torch.equal(dmd_direction(x, real, fake), -torch.ones(2, 3))
+    assert torch.isfinite(dmd_direction(x, x, fake)).all()
+
+
+def test_noise_levels_are_shifted_towards_noise_and_clamped():
+    drawn = NoiseLevels().draw(4000, FlowScheduler(), torch.Generator().manual_seed(0))
+    assert drawn.min() >= 20 and drawn.max() <= 980
+    # The median of uniform steps, warped by 5: 5 * 0.5 / (1 + 4 * 0.5).
+    assert float(drawn.median()) == pytest.approx(1000 * 2.5 / 3, abs=15)
+
+
+# Denoisers
+
+
+def conditions_like(x, reference=True):
+    generator = torch.Generator().manual_seed(5)
+    mask = torch.randn(*x.shape[:2], 4, *x.shape[3:], generator=generator)
+    draw = [torch.randn(x.shape, generator=generator) for _ in range(2)]
+    return Conditions(draw[0] if reference else None, draw[1], mask)
+
+
+@pytest.fixture
+def noisy():
+    return torch.randn(2, 6, 16, 4, 6, generator=torch.Generator().manual_seed(1)), torch.tensor([300., 700.])
+
+
+@pytest.mark.parametrize('prediction', ['flow', 'residual'])
+@pytest.mark.parametrize('given', [True, False])
+def test_both_kinds_of_prediction_mean_the_same_clean_latents(noisy, prediction, given, monkeypatch):
+    x0, timestep = noisy
+    noise = torch.randn(x0.shape)
+    conditions = conditions_like(x0) if given else None
+    wanted = noise - x0 if prediction == 'flow' else x0 - conditions.render if given else x0
+    denoiser = Denoiser(TINY, prediction)
+    monkeypatch.setattr(denoiser, 'forward', lambda *a: wanted)
+    x_t = mix(x0, noise, timestep / 1000)
+    text = torch.zeros(1, 2, 8)
+    torch.testing.assert_close(denoiser.clean(x_t, timestep, conditions, text), x0, rtol=1e-4, atol=1e-4)
+    assert float(denoiser.loss(x0, timestep, noise, conditions, text).max()) < 1e-10
+    assert float(denoiser.loss(x0 + 1, timestep, noise, conditions, text).min()) > 0.5
+
+
+def test_task_without_conditions_is_the_same_network_with_zero_geometry(noisy):
+    x_t, timestep = noisy
+    denoiser, text = random_weights(Denoiser(TINY)), torch.randn(1, 2, 8)
+    zero = conditions_like(x_t).without_geometry(keep_reference=False)
+    with torch.no_grad():
+        alone = denoiser(x_t, timestep, None, text)
+        torch.testing.assert_close(denoiser(x_t, timestep, zero, text), alone)
+        for conditions in (conditions_like(x_t), conditions_like(x_t, reference=False)):
+            found = denoiser(x_t, timestep, conditions, text)
+            assert found.shape == x_t.shape and not torch.allclose(found, alone)
+        later = x_t.clone()
+        later[:, -1] += 1
+        # Bidirectional: the first frame sees the last.
+        assert not torch.allclose(denoiser(later, timestep, None, text)[:, 0], alone[:, 0])
+
+
+def test_guidance_moves_on_from_the_estimate_without_a_caption(noisy):
+    x_t, timestep = noisy
+    denoiser, text = random_weights(Denoiser(TINY)), torch.randn(1, 2, 8)
+    with torch.no_grad():
+        with_text, without = (denoiser.clean(x_t, timestep, None, t) for t in (text, torch.zeros_like(text)))
+        found = denoiser.clean(x_t, timestep, None, text, guidance=3.)
+    torch.testing.assert_close(found, without + 3 * (with_text - without))
+    assert not torch.allclose(with_text, without)
+
+
+def test_unknown_settings_are_named():
+    with pytest.raises(ConfigurationError, match="'velocity' is unknown"):
+        Denoiser(TINY, 'velocity')
+    with pytest.raises(ConfigurationError, match="'some' is unknown"):
+        JdmdConfig(vis_conditions='some')
+    with pytest.raises(ConfigurationError, match='must be among vis, ctrl'):
+        JdmdConfig(tasks=('visual',))
+
+
+# The stage
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('data')
+    for name, seeds in (('train', range(3)), ('held_out', range(10, 11))):
+        for seed in seeds:
+            save_clip(folder / name / f'clip_{seed:07d}.safetensors', make_clip(seed, stills=seed % 2 == 1), {})
+    return folder
+
+
+def make_stage(data, **settings):
+    networks, clips = Networks(TINY), ClipFolder(data / 'train')
+    random_weights(networks.transformer)
+    teachers = {task: random_weights(Denoiser(TINY), seed) for seed, task in enumerate(('vis', 'ctrl'), start=1)}
+    return JdmdStage(networks, clips, clips, JdmdConfig(**settings), teachers)
+
+
+def state(stage):
+    nets = {**stage.modules, **{f'teacher_{task}': scores.teacher for task, scores in stage.scores.items()}}
+    return {name: torch.cat([value.detach().flatten().clone() for value in net.parameters()])
+            for name, net in nets.items()}
+
+
+def test_fakes_learn_every_step_of_their_task_and_the_student_the_last_of_a_round(data, tmp_path):
+    stage = make_stage(data, student_every=2)
+    trainer = ScaledTrainer(stage, FIX, tmp_path)
+    moved = []
+    for _ in range(4):
+        before = state(stage)
+        trainer.take_step()
+        after = state(stage)
+        moved.append({name for name in after if not torch.equal(before[name], after[name])})
+    assert moved == [{'fake_vis'}, {'fake_vis', 'transformer'}, {'fake_ctrl'}, {'fake_ctrl', 'transformer'}]
+
+
+@pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
+def test_gradient_reaches_every_part_of_the_student_and_lambda_scales_it(data, tmp_path, precision):
+    found = {}
+    for weight in (1., 4.):
+        stage = make_stage(data, tasks=('ctrl',), student_every=1, lambda_ctrl=weight)
+        trainer = ScaledTrainer(stage, dataclasses.replace(FIX, precision=precision), tmp_path / str(weight))
+        trainer._accumulate(torch.Generator().manual_seed(0))
+        found[weight] = {name: value.grad for name, value in stage.networks.transformer.named_parameters()}
+    for name, value in found[1.].items():
+        assert value is not None and value.abs().max() > 0, name
+    assert sum(float(v.norm())**2 for v in found[4.].values())**0.5 == pytest.approx(
+        4 * sum(float(v.norm())**2 for v in found[1.].values())**0.5, rel=0.02)
+
+
+def test_task_without_geometry_hides_render_and_mask_from_the_student(data):
+    stage = make_stage(data)
+    clip = next(stage.clips.batches(1))
+    conditions = stage.networks.conditions(clip)
+    whole = Conditions(conditions.reference, conditions.render, conditions.mask)
+    for setting, reference, geometry in (('none', False, False), ('reference', True, False), ('all', True, True)):
+        stage.config = JdmdConfig(vis_conditions=setting)
+        given = stage._given('vis', whole)
+        assert (given.reference is not None) == reference
+        assert bool(given.render.any() or given.mask.any()) == geometry
+        assert stage._given('ctrl', whole) is whole
+
+
+def test_averages_follow_only_what_has_moved(data, tmp_path):
+    stage = make_stage(data, student_every=2)
+    trainer = ScaledTrainer(stage, FIX, tmp_path)
+    before = {name: value.clone() for name, value in trainer.ema.items()}
+    trainer.parameters['transformer.head.head.bias'].data += 1
+    trainer.take_step()
+    assert torch.equal(trainer.ema['transformer.head.head.bias'], before['transformer.head.head.bias'])
+    name = 'fake_vis.transformer.head.head.bias'
+    assert not torch.equal(trainer.ema[name], before[name])
+
+
+# From the command line
+
+
+def test_stages_run_one_after_the_other_and_go_on_where_they_stopped(data, tmp_path, capsys):
+    video = write_video(tmp_path / 'video.mp4', 60)
+    few = {'steps': 2, 'batch_size': 1, 'save_every': 2, 'log_every': 1, 'precision': 'float32'}
+    plan = {'generator': to_dict(TINY), 'loss': {'crop': [32, 32]}, 'stages': {'initialisation': few},
+            'further_stages': {name: few for name in ('motion_teacher', 'real_teacher', 'jdmd')},
+            'jdmd': {'student_every': 1, 'noise': {'low': 30.}}}
+    config = tmp_path / 'plan.yaml'
+
+    def train(stage, *more):
+        config.write_text(yaml.safe_dump(plan))
+        return main(['--config', str(config), '--data', str(data), '--output', str(tmp_path / 'run'), '--device', 'cpu',
+                     '--stage', stage, *more])
+
+    assert train('causal_init') == 0
+    assert train('jdmd') == 1
+    assert 'jdmd needs the teacher of stage real_teacher' in capsys.readouterr().err
+    assert train('motion_teacher') == 0
+    assert train('real_teacher') == 1
+    assert 'name RGB-D folders or videos with --real' in capsys.readouterr().err
+    assert train('real_teacher', '--real', str(video)) == 0
+    assert train('jdmd') == 0
+    weights = tmp_path / 'run' / 'weights'
+    assert 'jdmd' in TensorFile(weights / 'transformer.safetensors').metadata['steps']
+
+    few['steps'] = 3
+    assert train('jdmd') == 0
+    saved = CheckpointFolder(tmp_path / 'run' / 'jdmd' / 'checkpoints').paths()
+    assert [path.name for path in saved] == ['step_00000002.safetensors', 'step_00000003.safetensors']
+    assert list(Path(tmp_path / 'run' / 'jdmd').glob('events.*'))
+    plan['jdmd']['lambda_ctrl'] = 2.
+    assert train('jdmd') == 1
+    assert 'jdmd.lambda_ctrl: wanted 2.0, found 1.0' in capsys.readouterr().err

@@ -1,0 +1,189 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Real data: what is bad is skipped and counted, what is held out is never drawn, and pairs fit their geometry."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from inspatio_ros.errors import RecordingError
+from inspatio_ros.geometry import make_pose
+from inspatio_ros.training.data import ClipFolder
+from inspatio_ros.training.real_data import (
+    HELD_OUT_FRAMES,
+    RealVideo,
+    RgbdFrames,
+    VideoFile,
+    main,
+    open_sources,
+    pair_clip,
+)
+from inspatio_ros.tum import write_tum
+
+WIDTH, HEIGHT, FRAMES = 96, 64, 60
+FOCAL, DISTANCE, STEP = 80., 2., 0.025
+
+
+def write_recording(folder: Path) -> Path:
+    """A camera that moves along a painted wall, a pixel a frame; frames that are held out are pure red."""
+    for name in ('rgb', 'depth'):
+        (folder / name).mkdir(parents=True)
+    paint = np.random.default_rng(0).integers(0, 200, (8, 20, 3), dtype=np.uint8)
+    paint = cv2.resize(paint, (WIDTH + FRAMES, HEIGHT), interpolation=cv2.INTER_CUBIC)
+    for i in range(FRAMES):
+        image = np.full((HEIGHT, WIDTH, 3), (0, 0, 255), np.uint8) if i in HELD_OUT_FRAMES else paint[:, i:i + WIDTH]
+        cv2.imwrite(str(folder / 'rgb' / f'{i:06d}.png'), image)
+        cv2.imwrite(str(folder / 'depth' / f'{i:06d}.png'), np.full((HEIGHT, WIDTH), DISTANCE * 1000, np.uint16))
+    (folder / 'intrinsics.json').write_text(json.dumps(
+        {'fx': FOCAL, 'fy': FOCAL, 'cx': (WIDTH - 1) / 2, 'cy': (HEIGHT - 1) / 2, 'width': WIDTH, 'height': HEIGHT,
+         'depth_scale': 1000.}))
+    poses = np.stack([make_pose(translation=np.array([i * STEP, 0., 0.])) for i in range(FRAMES)])
+    write_tum(folder / 'trajectory.txt', np.arange(FRAMES) * 0.1, poses)
+    return folder
+
+
+def write_video(path: Path, frames: int) -> Path:
+    """A video whose frame i is grey of brightness 4 i."""
+    import av
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream('mpeg4', rate=12)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 64, 48, 'yuv420p', 2_000_000
+        for i in range(frames):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 4 * i, np.uint8), format='rgb24')
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.fixture
+def recording(tmp_path):
+    return write_recording(tmp_path / 'wall')
+
+
+def is_red(clip):
+    red = (clip[:, :, 0] > 240) & (clip[:, :, 1] < 20) & (clip[:, :, 2] < 20)
+    return bool(red.any())
+
+
+def test_held_out_frames_are_never_drawn(recording):
+    video = RealVideo([recording], 96, 64, 9)
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.cat([video.draw(4, generator) for _ in range(10)])
+    assert drawn.shape[1:] == (9, 3, 64, 96) and not is_red(drawn)
+    assert is_red(torch.from_numpy(np.stack([RgbdFrames(recording).reference.frame(25).image])[None]).permute(
+        0, 1, 4, 2, 3))
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        clip = pair_clip(RgbdFrames(recording), rng, 48, 32, (9, 4))
+        assert not any(is_red(images) for images in (clip.truth, clip.filled, clip.reference))
+
+
+def test_rendered_pairs_show_what_the_window_shows(recording):
+    clip = pair_clip(RgbdFrames(recording), np.random.default_rng(1), 96, 64, (9, 4))
+    assert clip.stills and clip.truth.shape == (1, 13, 3, 64, 96) and clip.reference.shape[1] == 6
+    known = clip.mask.expand_as(clip.truth) > 0
+    assert known.float().mean() > 0.6
+    error = (clip.truth.float() - clip.filled.float())[known].abs().mean()
+    still = (clip.truth[:, 4:].float() - clip.truth[:, :-4].float()).abs().mean()
+    assert error < 3 and still > 3 * error
+
+
+def test_bad_frames_are_skipped_and_counted_and_no_window_bridges_them(recording):
+    for name in ('rgb/000010.png', 'depth/000040.png'):
+        file = recording / name
+        file.write_bytes(file.read_bytes()[:50])
+    cv2.imwrite(str(recording / 'depth' / '000041.png'), np.ones((8, 8), np.uint16))
+    frames = RgbdFrames(recording)
+    assert frames.skipped == 3 and len(frames.reference) == FRAMES - 3
+    bad = {10, 40, 41, *HELD_OUT_FRAMES}
+    starts = [frames.reference.numbers[start] for start in frames.windows(9)]
+    assert starts == [i for i in range(FRAMES - 8) if not bad & set(range(i, i + 9))] and starts
+    image = frames.read(frames.windows(9)[-1], 9)
+    assert np.array_equal(image[0], cv2.imread(str(recording / 'rgb' / f'{starts[-1]:06d}.png'))[..., ::-1])
+
+
+def test_video_windows_are_the_frames_that_were_asked_for(tmp_path):
+    video = VideoFile(write_video(tmp_path / 'v.mp4', 60))
+    assert len(video.windows(21)) == 40 and video.skipped == 0
+    for start in (0, 7, 39):
+        means = video.read(start, 21).mean(axis=(1, 2, 3))
+        assert np.abs(means - 4 * np.arange(start, start + 21)).max() < 3
+    with pytest.raises(RecordingError, match='gives only 20 of 21'):
+        video.read(40, 21)
+
+
+def test_damaged_video_gives_what_is_left_of_it_and_counts_the_rest(tmp_path):
+    path = write_video(tmp_path / 'v.mp4', 60)
+    content = bytearray(path.read_bytes())
+    middle = content.index(b'mdat') + 4
+    end = content.rindex(b'moov') - 8
+    third = middle + (end - middle) // 3
+    content[third:third + (end - middle) // 6] = bytes(range(256)) * ((end - middle) // 6 // 256) + bytes(
+        (end - middle) // 6 % 256)
+    path.write_bytes(content)
+    video = VideoFile(path)
+    assert 0 < video.skipped and 20 < len(video.windows(1)) < 60
+
+
+def test_held_out_windows_share_no_frame_with_drawn_ones(tmp_path):
+    video = RealVideo([write_video(tmp_path / 'v.mp4', 60)], 32, 32, 9)
+    kept = {frame for window in video._held_out for frame in range(window.start, window.start + 9)}
+    drawn = {frame for window in video._train for frame in range(window.start, window.start + 9)}
+    assert kept and drawn and not kept & drawn
+    assert torch.equal(video.held_out(2), video.held_out(2)) and video.held_out(2).shape[1:] == (9, 3, 32, 32)
+
+
+def test_same_seed_draws_the_same_clips(tmp_path):
+    video = RealVideo([write_video(tmp_path / 'v.mp4', 60)], 32, 32, 9)
+    first, again, other = (video.draw(2, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_nothing_usable_is_one_clear_error(tmp_path):
+    with pytest.raises(RecordingError, match='no usable real data in .*nothing was found there'):
+        open_sources([tmp_path])
+    (tmp_path / 'notes.mp4').write_text('not a video')
+    with pytest.raises(RecordingError, match='no usable real data.*notes.mp4 cannot be read as a video'):
+        open_sources([tmp_path])
+    write_video(tmp_path / 'short.mp4', 5)
+    with pytest.raises(RecordingError, match='9 usable frames in a row'):
+        RealVideo([tmp_path], 32, 32, 9)
+
+
+def test_one_bad_source_does_not_stop_the_others(tmp_path):
+    (tmp_path / 'a.mp4').write_text('not a video')
+    write_video(tmp_path / 'b.mp4', 30)
+    video = RealVideo([tmp_path], 32, 32, 9)
+    assert list(video.skipped) == [str(tmp_path / 'a.mp4')] and len(video.sources) == 1
+
+
+@pytest.mark.parametrize(('file', 'text'), [('README.md', 'Original: KITTI odometry benchmark'),
+                                            ('LICENSE', 'Attribution-NonCommercial 4.0')])
+def test_data_that_must_not_be_trained_on_is_refused(recording, file, text):
+    (recording / file).write_text(text)
+    with pytest.raises(RecordingError, match=f'is not trained on: .*{file}'):
+        RgbdFrames(recording)
+
+
+def test_street_recording_is_refused_by_its_own_words_and_the_office_is_not(shared):
+    with pytest.raises(RecordingError, match='kitti'):
+        open_sources([shared / 'data' / 'kitti_street_a'])
+    office = RgbdFrames(shared / 'data' / 'hololens_office_a')
+    assert len(office.usable) == 250 - len(HELD_OUT_FRAMES) and office.skipped == 0
+
+
+def test_pairs_are_written_where_training_finds_them(recording, tmp_path, capsys):
+    arguments = ['--recording', str(recording), '--output', str(tmp_path / 'train'), '--count', '1',
+                 '--config', str(Path(__file__).parents[1] / 'config' / 'training' / 'nano.yaml')]
+    assert main(arguments) == 0
+    assert '1 clips written' in capsys.readouterr().out
+    clips = ClipFolder(tmp_path / 'train')
+    assert len(clips) == 1 and next(clips.batches(1)).truth.shape == (1, 21, 3, 128, 192)
+    assert main([*arguments[:1], str(tmp_path / 'nowhere'), *arguments[2:]]) == 1
+    assert 'no usable real data' in capsys.readouterr().err
