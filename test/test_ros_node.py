@@ -297,6 +297,59 @@ def test_initialpose_moves_the_robot_and_leaves_its_odometry():
         assert odom[-1].pose.pose.position.x == pytest.approx(0., abs=1e-9)
 
 
+def slowed(graph, seconds: float) -> None:
+    """Have each block take longer, as a large generator does."""
+    simulator = graph.node._world.simulator
+    step = simulator.step
+
+    def slow_step(*args, **kwargs):
+        time.sleep(seconds)
+        return step(*args, **kwargs)
+
+    simulator.step = slow_step
+
+
+@pytest.mark.parametrize(('overload', 'share'), [('slow_down', 0.3), ('drop', 1.)])
+def test_generation_slower_than_real_time(overload, share):
+    """Blocks of 3 frames at 20 Hz take 0.5 s: scene time runs at 0.3 of the clock's speed, or frames are left out."""
+    with private_graph({'overload': overload, 'limits.linear_speed': 0.2, 'cmd_vel_timeout': 60.,
+                        'limits.linear_acceleration': 1e6}) as graph:
+        odom, images = graph.listen(Odometry, 'odom'), graph.listen(Image, 'camera/image_raw')
+        diagnostics = graph.listen(DiagnosticArray, '/diagnostics')
+        assert graph.node.trigger_configure() == SUCCESS
+        slowed(graph, 0.5)
+        assert graph.node.trigger_activate() == SUCCESS
+        twist = Twist()
+        twist.linear.x = 0.2
+        graph.publisher(Twist, 'cmd_vel').publish(twist)
+        graph.until(lambda: len(images) >= 12 and odom[-1].pose.pose.position.x > 0.02)
+        first = len(odom)
+        graph.until(lambda: len(odom) >= first + 9)
+        start, end = odom[first - 1], odom[-1]
+        seconds = (stamp_of(end) - stamp_of(start)) / 1e9
+        speed = (end.pose.pose.position.x - start.pose.pose.position.x) / seconds
+        assert speed / 0.2 == pytest.approx(share, rel=0.4)
+        assert (graph.node.worker.report().left_out > 0) == (overload == 'drop')
+        if overload == 'slow_down':
+            graph.until(lambda: any('slower than real time' in message.status[0].message for message in diagnostics))
+
+
+def test_callbacks_do_not_wait_for_the_worker():
+    with private_graph() as graph:
+        graph.listen(Image, 'camera/image_raw')
+        assert graph.node.trigger_configure() == SUCCESS
+        slowed(graph, 3.)
+        assert graph.node.trigger_activate() == SUCCESS
+        graph.spin(0.5)
+        longest = 0.
+        for service in ('inspatio/reset', 'inspatio/pause', 'inspatio/resume'):
+            begun = time.monotonic()
+            assert graph.call(Trigger, service).success
+            longest = max(longest, time.monotonic() - begun)
+        assert longest < 2., 'a block takes three seconds'
+        assert graph.node.worker.report().blocks == 0, 'all that happened while the first block was made'
+
+
 # --- driven by odometry ---------------------------------------------------------------------------------------------
 
 def test_odometry_gives_a_frame_for_each_sample_with_its_stamp():

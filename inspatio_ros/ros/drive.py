@@ -41,7 +41,7 @@ class Drive(Protocol):
     def plan(self, count: int, now: float, stride: int = 1) -> Plan | None:
         """Plan the next `count` frames; None if nobody can know them yet.
 
-        `now` is the node's clock in seconds; with `stride` only every so manieth frame is planned.
+        `now` is the node's clock in seconds; with `stride` n only every n-th frame is planned.
         """
 
     def move_to(self, T_map_base: np.ndarray) -> None:

@@ -147,7 +147,7 @@ class Settings:
     real_time_factor: float = _parameter(1., 'with publish_clock: simulated seconds per second at most; 0: as fast as '
                                          'frames are made', bounds=(0., 1000.))
     jpeg_quality: int = _parameter(80, 'of camera/image_raw/compressed', LIVE, bounds=(1, 100))
-    points_stride: int = _parameter(1, 'camera/points takes every so manieth row and column', LIVE,
+    points_stride: int = _parameter(1, 'camera/points takes every n-th row and column', LIVE,
                                     name='points.stride', bounds=(1, 64))
     path_length: int = _parameter(500, 'poses of the path that are kept', name='path.length', bounds=(2, 10000))
     path_rate: float = _parameter(2., 'path messages per second at most', name='path.rate', bounds=(0.1, 30.))

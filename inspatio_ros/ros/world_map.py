@@ -65,7 +65,9 @@ class WorldMap:
     def _built(self) -> FusedMap:
         if self._map is None:
             self._folder = self._folder or Path(tempfile.mkdtemp(prefix='inspatio_map_'))
-            fusion.save_frames(self._reference, self._folder, self._max_frames)
+            fusion.save_frames(self._reference, self._folder, self._max_frames, lambda: self._closing)
+            if self._closing:
+                raise InspatioError('the map was given up, as the node is cleaned up')
             # A session of its own, so that Ctrl-C reaches the node alone, which ends this process in its time.
             self._process = subprocess.Popen(
                 [sys.executable, '-m', fusion.__name__, str(self._folder), *self._options], start_new_session=True,

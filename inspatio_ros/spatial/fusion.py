@@ -12,7 +12,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,10 +83,13 @@ def _open3d() -> object:
     return open3d
 
 
-def save_frames(reference: Reference, folder: Path, max_frames: int = MAX_FRAMES) -> None:
-    """Put what another process needs to fuse a recording into a folder."""
+def save_frames(reference: Reference, folder: Path, max_frames: int = MAX_FRAMES,
+                stop: Callable[[], bool] = lambda: False) -> None:
+    """Put what another process needs to fuse a recording into a folder, until all is there or `stop` says so."""
     (folder / _CAMERA).write_text(json.dumps(asdict(reference.camera)))
     for i, frame in enumerate(spread_frames(reference, max_frames)):
+        if stop():
+            return
         np.savez(folder / _FRAME.format(i), image=frame.image, z_depth=frame.z_depth, pose=frame.T_world_camera)
 
 
