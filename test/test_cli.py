@@ -175,3 +175,13 @@ def test_the_doctor_sees_a_library_that_does_not_import(monkeypatch) -> None:
     assert not doctor.check_ros().works
     finding = doctor.check_import('json', 'never mind')
     assert finding.works and finding.needed
+
+
+def test_the_doctor_finds_this_machine_fit_for_the_demo() -> None:
+    for module in ('rclpy', 'tf2_msgs'):
+        pytest.importorskip(module)
+    answer = run('doctor')
+    assert answer.returncode == 0, answer.stdout
+    assert 'MISSING' not in answer.stdout and 'The main job can run here' in answer.stdout
+    for name in ('python', 'torch', 'ros', 'tf2_msgs', 'h264', 'nano weights'):
+        assert f'ok      {name} ' in answer.stdout

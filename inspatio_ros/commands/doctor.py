@@ -141,7 +141,7 @@ def check_nano() -> Finding:
 def check_open3d() -> Finding:
     """Look at Open3D, which fuses the published map."""
     mend = 'apt-get install libusb-1.0-0' if _installed('open3d') else 'pip install open3d'
-    return check_import('open3d', mend, needed=False, absent='map_points and ~/save_map will not work')
+    return check_import('open3d', mend, absent='map_points and ~/save_map cannot work')
 
 
 def check_large_weights(weights: str | None) -> Finding:
