@@ -23,7 +23,7 @@ from inspatio_ros.evaluation.suites import (
 from inspatio_ros.evaluation.worlds import recorded_truth
 from inspatio_ros.geometry import PinholeCamera, invert, make_pose, se3_log
 from inspatio_ros.reference.base import Reference, ReferenceFrame
-from inspatio_ros.scenes.random_scenes import HELD_OUT_FROM, random_scene
+from inspatio_ros.scenes.clips import HELD_OUT_SEEDS, random_scene
 
 WIDTH, HEIGHT = 48, 32
 
@@ -64,8 +64,8 @@ def test_a_suite_is_the_same_every_time(name):
 
 def test_the_scenes_of_suites_are_held_out_and_apart():
     seeds = sorted(FIRST_SEED.values())
-    assert seeds[0] > HELD_OUT_FROM + 1000
-    assert min(np.diff(seeds)) > 1000
+    assert seeds[0] > HELD_OUT_SEEDS.start + 16 and min(np.diff(seeds)) >= 300
+    assert all(seed + 250 in HELD_OUT_SEEDS for seed in seeds)
 
 
 @pytest.mark.parametrize('index', range(4))
@@ -131,7 +131,7 @@ def test_the_long_loop_closes_and_makes_a_thousand_frames():
 
 
 def test_standpoints_have_room():
-    scene = random_scene(HELD_OUT_FROM + 5)
+    scene = random_scene(HELD_OUT_SEEDS.start + 5)
     place, _, _ = standpoint(np.random.default_rng(0), scene)
     drawn = np.random.default_rng(1).uniform(*scene.inside, size=(20, 3))
     poses = np.stack([make_pose(translation=p) for p in (place, *drawn)])

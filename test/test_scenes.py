@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inspatio_ros.geometry import T_BODY_OPTICAL, PinholeCamera, invert, is_rigid, lift, make_pose, project, se3_exp
-from inspatio_ros.scenes.random_scenes import HELD_OUT_FROM, random_scene
+from inspatio_ros.scenes.clips import HELD_OUT_SEEDS, TRAIN_SEEDS_START, random_scene
 from inspatio_ros.scenes.raycast import Image, clearance, raycast
 from inspatio_ros.scenes.rooms import ROOM_SIZE, sample_room
 from inspatio_ros.scenes.scene import Material, Motion, Scene, SceneBuilder, linear
@@ -295,13 +295,17 @@ def test_pictures_do_not_depend_on_threads() -> None:
             np.testing.assert_array_equal(view.image, alone.image)
 
 
-@pytest.mark.parametrize('seed', [0, 1, 2, 3, HELD_OUT_FROM, HELD_OUT_FROM + 7])
+@pytest.mark.parametrize('seed', [*HELD_OUT_SEEDS[:4], TRAIN_SEEDS_START, TRAIN_SEEDS_START + 7])
 def test_random_scenes_are_those_of_their_seed(seed: int) -> None:
     first, again, other = random_scene(seed), random_scene(seed), random_scene(seed + 1)
     for name in ('shape', 'T_world_object', 'half_size', 'material', 'colours', 'numbers'):
         np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
     assert first.motions == again.motions
     assert first.half_size.shape != other.half_size.shape or not np.array_equal(first.half_size, other.half_size)
+
+
+def test_no_seed_is_for_training_and_held_out() -> None:
+    assert HELD_OUT_SEEDS.stop <= TRAIN_SEEDS_START
 
 
 @pytest.mark.parametrize('seed', range(8))

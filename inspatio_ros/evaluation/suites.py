@@ -19,7 +19,7 @@ from inspatio_ros.evaluation.paths import camera_pose, leave, recorded_path, sta
 from inspatio_ros.evaluation.worlds import SceneRecording, Truth, recorded_truth
 from inspatio_ros.geometry import PinholeCamera, interpolate
 from inspatio_ros.reference.base import Reference
-from inspatio_ros.scenes.random_scenes import HELD_OUT_FROM, random_scene
+from inspatio_ros.scenes.clips import HELD_OUT_SEEDS, random_scene
 from inspatio_ros.scenes.scene import Scene
 
 #: Size that the suites are meant for, and frames per second of their paths.
@@ -27,8 +27,8 @@ SIZE, FRAME_RATE = (192, 128), 12.
 #: Frames of STAR's first block and of the others, and the stills of a static recording that it gives a block.
 FIRST_BLOCK, BLOCK = GeneratorConfig().frames_in_first_block, GeneratorConfig().frames_per_block
 STILLS_OF_BLOCK = GeneratorConfig().latent_frames_per_block
-#: Seeds of each suite's scenes; held-out seeds below these serve to watch training.
-FIRST_SEED = {'scenes': HELD_OUT_FROM + 10_000, 'memory': HELD_OUT_FROM + 20_000, 'roam': HELD_OUT_FROM + 30_000}
+#: Seeds of each suite's scenes; the held-out seeds below these serve to watch training.
+FIRST_SEED = {'scenes': HELD_OUT_SEEDS[100], 'memory': HELD_OUT_SEEDS[400], 'roam': HELD_OUT_SEEDS[700]}
 #: How far paths leave the recording at most.
 MOST_METRES, MOST_DEGREES = 0.5, 30.
 #: Stills of a static recording.

@@ -157,6 +157,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--held-out', action='store_true', help='seeds that are never trained on, exact depth')
     options = parser.parse_args(arguments)
     first = options.first_seed + (HELD_OUT_SEEDS.start if options.held_out else TRAIN_SEEDS_START)
+    if options.held_out and first + options.count > HELD_OUT_SEEDS.stop:
+        parser.error(f'there are {len(HELD_OUT_SEEDS)} held-out seeds; ask for fewer clips')
     write_clips(options.output, options.count, first, ClipConfig(spoil=not options.held_out))
 
 
