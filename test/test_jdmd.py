@@ -206,6 +206,8 @@ def test_gradient_reaches_every_part_of_the_student_and_lambda_scales_it(data, t
     for weight in (1., 4.):
         stage = make_stage(data, tasks=('ctrl',), student_every=1, lambda_ctrl=weight)
         trainer = ScaledTrainer(stage, dataclasses.replace(FIX, precision=precision), tmp_path / str(weight))
+        # A fake score starts as its teacher, and then there is nothing to follow yet.
+        random_weights(stage.scores['ctrl'].fake, 9)
         trainer._accumulate(torch.Generator().manual_seed(0))
         found[weight] = {name: value.grad for name, value in stage.networks.transformer.named_parameters()}
     for name, value in found[1.].items():

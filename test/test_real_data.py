@@ -139,6 +139,11 @@ def test_held_out_windows_share_no_frame_with_drawn_ones(tmp_path):
     assert torch.equal(video.held_out(2), video.held_out(2)) and video.held_out(2).shape[1:] == (9, 3, 32, 32)
 
 
+def test_short_video_is_trained_on_as_a_whole(tmp_path):
+    video = RealVideo([write_video(tmp_path / 'v.mp4', 10)], 32, 32, 9)
+    assert len(video) == 2 and video.held_out(4).shape == (0, 9, 3, 32, 32)
+
+
 def test_same_seed_draws_the_same_clips(tmp_path):
     video = RealVideo([write_video(tmp_path / 'v.mp4', 60)], 32, 32, 9)
     first, again, other = (video.draw(2, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))

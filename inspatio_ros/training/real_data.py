@@ -38,8 +38,10 @@ HELD_OUT_FRAMES = tuple(frame + near for frame in (25, 75, 125, 175, 225) for ne
 #: Words by which a data set's own files say that it may not be used for weights that anyone may use.
 FORBIDDEN = ('kitti', 'non-commercial', 'noncommercial', 'non commercial', 'by-nc')
 VIDEO_ENDINGS = ('.mp4', '.mkv', '.mov', '.avi', '.webm')
-#: Every so many windows of a source one is kept out of training, to look at.
+#: One window in so many clip lengths of a source is kept out of training, to look at.
 HELD_OUT_EVERY = 10
+#: A source of fewer windows than this many clip lengths is trained on as a whole.
+_SHORT = 4
 #: Windows tried before a source that decodes no more is given up.
 _TRIES = 20
 
@@ -220,16 +222,23 @@ class RealVideo:
         return torch.cat([clip.flip(-1) if torch.rand(1, generator=generator) < 0.5 else clip for clip in clips])
 
     def held_out(self, batch_size: int) -> Tensor:
-        """Give clips of windows that no drawn window shares a frame with; the same ones every time."""
+        """Give clips of windows that no drawn window shares a frame with; the same ones every time.
+
+        Fewer than asked for, or none [0, T, 3, H, W], where there are not as many.
+        """
         # Spread over all that there are.
         chosen = self._held_out[::max(1, len(self._held_out) // batch_size)][:batch_size]
-        return torch.cat([self._read(window) for window in chosen])
+        width, height = self.size
+        return torch.cat([torch.empty(0, self.frames, 3, height, width, dtype=torch.uint8),
+                          *(self._read(window) for window in chosen)])
 
     def _split(self) -> tuple[list[_Window], list[_Window]]:
         train, held_out = [], []
         for source in self.sources:
             starts = source.windows(self.frames)
-            kept = starts[len(starts) // HELD_OUT_EVERY::HELD_OUT_EVERY * self.frames]
+            # A short source has nothing to spare.
+            kept = starts[len(starts) // HELD_OUT_EVERY::HELD_OUT_EVERY * self.frames] if len(
+                starts) > _SHORT * self.frames else []
             held_out += [_Window(source, start) for start in kept]
             train += [_Window(source, start) for start in starts
                       if all(abs(start - other) >= self.frames for other in kept)]

@@ -138,7 +138,7 @@ class VideoSource(Protocol):
         """Draw clips uint8 [B, T, 3, H, W]."""
 
     def held_out(self, batch_size: int) -> Tensor:
-        """Give the same clips every time, of pieces that are never drawn."""
+        """Give the same clips every time, of pieces that are never drawn; none where there is nothing to spare."""
 
 
 class _TeacherStage:
@@ -207,7 +207,8 @@ class RealTeacherStage(_TeacherStage):
     def validate(self) -> dict[str, float]:
         """Give the error of clean latents at fixed noise levels, on pieces of video that are never drawn."""
         generator = torch.Generator().manual_seed(HELD_OUT_SEED)
-        return self._held_out(encode_video(self.networks, self.video.held_out(4)), None, generator)
+        video = self.video.held_out(4)
+        return self._held_out(encode_video(self.networks, video), None, generator) if len(video) else {}
 
 
 @torch.no_grad()

@@ -71,7 +71,8 @@ def _read_stages(path: Path, plain: dict[str, Any], known: Sequence[str], seed: 
     for name in plain:
         if name not in known:
             raise ConfigurationError(f'{path}: stage {name!r} is unknown; choose among {", ".join(known)}')
-    return {name: from_dict(TrainerConfig, {'seed': seed, **settings}) for name, settings in plain.items()}
+    # In the order in which they build on each other, whatever the file's.
+    return {name: from_dict(TrainerConfig, {'seed': seed, **plain[name]}) for name in known if name in plain}
 
 
 def train(plan: Plan, stage: str, data: Path, output: Path, device: str = 'cpu', stop_after: float = float('inf'),
