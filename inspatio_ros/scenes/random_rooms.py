@@ -21,6 +21,7 @@ def random_room(rng: np.random.Generator) -> Scene:
     size = np.array([rng.uniform(3.6, 8.), rng.uniform(3.6, 7.), rng.uniform(2.3, 3.6)])
     builder = SceneBuilder()
     _shell(builder, size, rng)
+    taken: list[tuple[float, float, float]] = []
     for _ in range(int(rng.integers(2, 6))):
         _against_wall(builder, size, taken, rng)
     for _ in range(int(rng.integers(1, 5))):
