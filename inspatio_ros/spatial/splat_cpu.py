@@ -120,40 +120,69 @@ _scratch = _Scratch()
 def _render_band(views: Sequence[View], image: np.ndarray, mask: np.ndarray, z_depth: np.ndarray, top: int,
                  cull: bool) -> None:
     """Render the target rows [top, top + height) of one frame into image [3, height, W], mask and z_depth."""
-    height, width = z_depth.shape
-    image[:], mask[:], z_depth[:] = HOLE, 0., np.nan
-    pitch = width + 2
-    padded = (height + 2) * pitch
-    # Below which depth a view can change a pixel; a border of one pixel, which is thrown away, saves bounds checks.
-    limit, nearest = _scratch.get('limit', padded), _scratch.get('nearest', padded)
-    limit[:] = 0
-    limit.reshape(-1, pitch)[1:-1, 1:-1] = np.inf
-    sums = _scratch.get('sums', padded * 5).reshape(padded, 5)
-    winners = _scratch.get('winners', height * width, np.int32)
-    farthest = np.empty((-(-height // TILE), -(-width // TILE)), np.float32)
-    for rank, view in enumerate(views):
-        pixels = view.pixels
-        A, b = view.A.astype(np.float32), view.b.astype(np.float32)
-        kernel.farthest_limits(limit.reshape(-1, pitch), farthest)
-        active, touched = kernel.select_tiles(pixels.tile_range, *pixels.z_depth.shape, A, b, top, width, height,
-                                        farthest if cull else np.full_like(farthest, np.inf))
-        count = pixels.z_depth.size + 1
-        x, y, z = (_scratch.get(name, count) for name in 'xyz')
-        index = _scratch.get('index', count, np.int32)
-        points = kernel.project(pixels.z_depth, active, A, b, top, width, height, x, y, z, index)
-        if rank and cull:
-            points = kernel.keep_open(points, x, y, z, index, limit, top, pitch, touched)
-        kernel.clear(touched, nearest, sums, width, height)
-        kernel.find_nearest(points, x, y, z, nearest, top, pitch, _SHARE)
-        colour = pixels.colour.reshape(-1, 3)
-        kernel.accumulate(points, x, y, z, index, colour, nearest, sums, top, pitch, _SHARE, _BEHIND, _SQUARINGS)
-        won = kernel.find_winners(touched, sums, limit, width, height, winners)
-        shade = _to_signed(colour.dtype, view.gain)
+    if not views:
+        image[:], mask[:], z_depth[:] = HOLE, 0., np.nan
+        return
+    band = _Band.of(*z_depth.shape, top)
+    _accumulate(views[0], band, cull=False)
+    kernel.resolve_first(band.sums, *_to_signed(views[0]), image, mask, z_depth, band.limit, np.float32(HOLE), _NEARER)
+    winners = _scratch.get('winners', z_depth.size, np.int32)
+    for rank, view in enumerate(views[1:], start=1):
+        touched, shade = _accumulate(view, band, cull), _to_signed(view)
+        won = kernel.find_winners(touched, band.sums, band.limit, band.width, band.height, winners)
         for better in views[:rank]:
-            won = kernel.veto(won, winners, sums, *shade, top, width, *_unproject(better), better.pixels.colour,
-                        better.pixels.z_depth, *_to_signed(better.pixels.colour.dtype, better.gain), _DIFFERENCE,
-                              _NEARER)
-        kernel.resolve(won, winners, sums, *shade, image, mask, z_depth, limit, _NEARER)
+            won = kernel.veto(won, winners, band.sums, *shade, top, band.width, *_unproject(better),
+                              better.pixels.colour, better.pixels.z_depth, *_to_signed(better), _DIFFERENCE, _NEARER)
+        kernel.resolve(won, winners, band.sums, *shade, image, mask, z_depth, band.limit, _NEARER)
+
+
+@dataclass(frozen=True)
+class _Band:
+    """Rows of a target from `top` on, with buffers that have a border of one pixel, which saves bounds checks.
+
+    `limit` is the depth below which a view can change a pixel; `nearest` and `sums` are those of the view at hand.
+    """
+
+    width: int
+    height: int
+    top: int
+    limit: np.ndarray
+    nearest: np.ndarray
+    sums: np.ndarray
+
+    @classmethod
+    def of(cls, height: int, width: int, top: int) -> _Band:
+        """Take the buffers of this thread."""
+        padded = (height + 2) * (width + 2)
+        limit = _scratch.get('limit', padded)
+        # Nothing can change the border, as it is not shown; what is inside is set with the first view.
+        limit[:] = 0
+        return cls(width, height, top, limit, _scratch.get('nearest', padded),
+                   _scratch.get('sums', padded * 5).reshape(padded, 5))
+
+
+def _accumulate(view: View, band: _Band, cull: bool) -> np.ndarray:
+    """Splat a view into the band's sums; give the cells touched, outside of which the sums say nothing."""
+    pixels, pitch = view.pixels, band.width + 2
+    A, b = view.A.astype(np.float32), view.b.astype(np.float32)
+    farthest = np.full((-(-band.height // TILE), -(-band.width // TILE)), np.inf, np.float32)
+    if cull:
+        kernel.farthest_limits(band.limit.reshape(-1, pitch), farthest)
+    active, touched = kernel.select_tiles(pixels.tile_range, *pixels.z_depth.shape, A, b, band.top, band.width,
+                                          band.height, farthest)
+    count = pixels.z_depth.size + 1
+    x, y, z = (_scratch.get(name, count) for name in 'xyz')
+    index = _scratch.get('index', count, np.int32)
+    points = kernel.project(pixels.z_depth, active, A, b, band.top, band.width, band.height, x, y, z, index)
+    if cull:
+        points = kernel.keep_open(points, x, y, z, index, band.limit, band.top, pitch, touched)
+    else:
+        touched[:] = True
+    kernel.clear(touched, band.nearest, band.sums, band.width, band.height)
+    kernel.find_nearest(points, x, y, z, band.nearest, band.top, pitch, _SHARE)
+    kernel.accumulate(points, x, y, z, index, pixels.colour.reshape(-1, 3), band.nearest, band.sums, band.top, pitch,
+                      _SHARE, _BEHIND, _SQUARINGS)
+    return touched
 
 
 def _unproject(view: View) -> tuple[np.ndarray, np.ndarray]:
@@ -162,8 +191,8 @@ def _unproject(view: View) -> tuple[np.ndarray, np.ndarray]:
     return A.astype(np.float32), (-A @ view.b).astype(np.float32)
 
 
-def _to_signed(dtype: np.dtype, gain: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Give factor and offset float32 [3] from summed colours (uint8, or float in [-1, 1]) to the image in [-1, 1]."""
-    gain = np.ones(3) if gain is None else gain
-    factor, offset = (gain / 127.5, -np.ones(3)) if dtype == np.uint8 else (gain, gain - 1)
+def _to_signed(view: View) -> tuple[np.ndarray, np.ndarray]:
+    """Give factor and offset float32 [3] from a view's colours (uint8, or float in [-1, 1]) to the image in [-1, 1]."""
+    gain = np.ones(3) if view.gain is None else view.gain
+    factor, offset = (gain / 127.5, -np.ones(3)) if view.pixels.colour.dtype == np.uint8 else (gain, gain - 1)
     return factor.astype(np.float32), offset.astype(np.float32)

@@ -16,9 +16,11 @@ from inspatio_ros.compiled import compiled
 #: Edge of the square tiles in which source pixels are culled and target pixels are visited.
 TILE = 16
 
+_ZERO = np.float32(0)
 _ONE = np.float32(1)
 _HALF = np.float32(0.5)
 _INF = np.float32(np.inf)
+_NAN = np.float32(np.nan)
 
 
 @compiled()
@@ -41,11 +43,15 @@ def tile_ranges(z_depth):
 @compiled()
 def farthest_limits(limit, farthest):
     """Write for each TILE x TILE cell the largest of the padded limits, inf where the cell has a hole."""
+    height, width = limit.shape[0] - 2, limit.shape[1] - 2
     farthest[:] = 0
-    for y in range(limit.shape[0] - 2):
-        row, cells = limit[y + 1], farthest[y // TILE]
-        for x in range(limit.shape[1] - 2):
-            cells[x // TILE] = max(cells[x // TILE], row[x + 1])
+    for y in range(height):
+        cells = farthest[y // TILE]
+        for c in range(len(cells)):
+            most = cells[c]
+            for x in range(c * TILE + 1, min((c + 1) * TILE, width) + 1):
+                most = limit[y + 1, x] if limit[y + 1, x] > most else most
+            cells[c] = most
 
 
 @compiled()
@@ -279,3 +285,26 @@ def resolve(won, winners, sums, factor, offset, image, mask, z_depth, limit, nea
         image[1, y, x] = min(green * f1 + o1, _ONE)
         image[2, y, x] = min(blue * f2 + o2, _ONE)
         mask[y, x], z_depth[y, x], limit[p] = _ONE, z, z * nearer
+
+
+@compiled()
+def resolve_first(sums, factor, offset, image, mask, z_depth, limit, hole, nearer):
+    """Write the first view: its weighted means, and `hole` where it shows nothing; set all limits."""
+    height, width = z_depth.shape
+    f0, f1, f2 = factor
+    o0, o1, o2 = offset
+    for y in range(height):
+        row = (y + 1) * (width + 2) + 1
+        for x in range(width):
+            total = sums[row + x, 4]
+            if total > 0:
+                inverse = _ONE / total
+                red, green, blue = sums[row + x, 0] * inverse, sums[row + x, 1] * inverse, sums[row + x, 2] * inverse
+                z = sums[row + x, 3] * inverse
+                image[0, y, x] = min(red * f0 + o0, _ONE)
+                image[1, y, x] = min(green * f1 + o1, _ONE)
+                image[2, y, x] = min(blue * f2 + o2, _ONE)
+                mask[y, x], z_depth[y, x], limit[row + x] = _ONE, z, z * nearer
+            else:
+                image[0, y, x], image[1, y, x], image[2, y, x] = hole, hole, hole
+                mask[y, x], z_depth[y, x], limit[row + x] = _ZERO, _NAN, _INF

@@ -21,7 +21,7 @@ from inspatio_ros.spatial import views_kernel as kernel
 from inspatio_ros.spatial.parallel import bands, run_parallel
 
 #: Points (columns, rows) by which a source frame is known, and cells by which a target view is.
-GRID = (32, 20)
+GRID = (24, 15)
 #: The most frames that are candidates; a longer recording is represented by this many, evenly spaced.
 MOST_CANDIDATES = 1000
 #: The share of the view that another frame must add to be worth its time.
