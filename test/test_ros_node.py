@@ -168,7 +168,7 @@ def test_nothing_is_made_that_nobody_hears():
         graph.until(lambda: len(images) > 4)
         report = graph.node.worker.report()
         assert report.blocks > 0
-        assert graph.node.camera.camera._messages['camera/points'].width == 0, 'no cloud was built'
+        assert graph.node.camera.camera._ready.of['camera/points'].width == 0, 'no cloud was built'
 
 
 def test_the_sample_is_shown_with_known_geometry_in_the_way():

@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from geometry_msgs.msg import PoseStamped
@@ -44,8 +45,7 @@ CAMERA_TOPICS = {
     'camera/mask': Image, 'camera/condition': Image,
 }
 
-#: Made beside the others, the one that is done first first.
-_POINTS, _JPEG = _LARGE = ('camera/points', 'camera/image_raw/compressed')
+_POINTS, _JPEG = 'camera/points', 'camera/image_raw/compressed'
 #: The images, and what of a block they show.
 _PIXELS = {'camera/image_raw': 'image', 'camera/depth/image': 'z_depth', 'camera/mask': 'mask',
            'camera/condition': 'condition'}
@@ -60,57 +60,81 @@ def overridable(durability: bool = False) -> QoSOverridingOptions:
     return QoSOverridingOptions(kinds + ([QoSPolicyKind.DURABILITY] if durability else []))
 
 
+class _Messages:
+    """One message of each camera topic, all with one header: rclpy copies what it publishes at once."""
+
+    def __init__(self, frame_id: str, camera: PinholeCamera) -> None:
+        self.header = Header(frame_id=frame_id)
+        self.of = {topic: camera_info(camera) if kind is CameraInfo else kind()
+                   for topic, kind in CAMERA_TOPICS.items()}
+        for message in self.of.values():
+            message.header = self.header
+        self.filled: set[str] = set()
+
+    def fill(self, frame: Frame, topics: Iterable[str], camera: PinholeCamera, settings: Settings) -> None:
+        """Fill the messages of some topics with a frame; intrinsics never change."""
+        block, i = frame.block, frame.index
+        for topic in topics:
+            if topic in _PIXELS:
+                fill_image(self.of[topic], getattr(block, _PIXELS[topic])[i])
+            elif topic == _POINTS:
+                fill_points(self.of[topic], block.z_depth[i], block.image[i], camera, settings.points_stride)
+            elif topic == _JPEG:
+                fill_jpeg(self.of[topic], block.image[i], settings.jpeg_quality)
+            self.filled.add(topic)
+
+
 class CameraPublisher:
-    """Publishes what a camera driver would, and the mask and the condition."""
+    """Publishes what a camera driver would, and the mask and the condition.
+
+    While one frame's messages are on their way the next one's are filled by another thread: copying, lifting and
+    encoding need no Python lock.
+    """
 
     def __init__(self, node: LifecycleNode, settings: Settings, camera: PinholeCamera) -> None:
         """`camera`: the intrinsics of every frame to come."""
         self.settings = settings
         self._camera = camera
-        self._header = Header(frame_id=settings.frame_id('optical'))
-        self._publishers: dict[str, LifecyclePublisher] = {}
-        self._messages = {}
-        for topic, kind in CAMERA_TOPICS.items():
-            self._publishers[topic] = node.create_lifecycle_publisher(
-                kind, topic, QoSProfile(depth=QUEUE_DEPTH), qos_overriding_options=overridable())
-            self._messages[topic] = camera_info(camera) if kind is CameraInfo else kind()
-            # One header for all: rclpy copies what it publishes at once.
-            self._messages[topic].header = self._header
-        self._makers = ThreadPoolExecutor(len(_LARGE), thread_name_prefix='inspatio_messages')
+        self._publishers: dict[str, LifecyclePublisher] = {
+            topic: node.create_lifecycle_publisher(kind, topic, QoSProfile(depth=QUEUE_DEPTH),
+                                                   qos_overriding_options=overridable())
+            for topic, kind in CAMERA_TOPICS.items()}
+        self._ready, self._spare = (_Messages(settings.frame_id('optical'), camera) for _ in range(2))
+        self._filler = ThreadPoolExecutor(1, thread_name_prefix='inspatio_messages')
+        self._ahead: tuple[Frame, Future] | None = None
 
-    def heard(self) -> bool:
-        """Say whether anyone subscribes to any of the camera's topics."""
-        return any(publisher.get_subscription_count() for publisher in self._publishers.values())
+    def wanted(self) -> list[str]:
+        """Name the topics that someone subscribes to."""
+        return [topic for topic, publisher in self._publishers.items() if publisher.get_subscription_count()]
+
+    def prepare(self, frame: Frame) -> None:
+        """Begin to fill the messages of the frame that will be published next."""
+        if frame.block is None or self._ahead is not None:
+            return
+        self._spare.filled.clear()
+        self._ahead = frame, self._filler.submit(self._spare.fill, frame, self.wanted(), self._camera, self.settings)
 
     def publish(self, frame: Frame, stamp_ns: int) -> None:
         """Publish a frame on every topic that someone listens to."""
         if frame.block is None:
             return
-        self._header.stamp = to_stamp(stamp_ns)
-        wanted = [topic for topic, publisher in self._publishers.items() if publisher.get_subscription_count()]
-        # The two that take long need no Python lock: they are made while the others are published.
-        making = {topic: self._makers.submit(self._fill, topic, frame) for topic in _LARGE if topic in wanted}
+        prepared, filling = self._ahead or (None, None)
+        self._ahead = None
+        if filling is not None:
+            filling.result()
+        if prepared is frame:
+            self._ready, self._spare = self._spare, self._ready
+        else:
+            self._ready.filled.clear()
+        messages, wanted = self._ready, self.wanted()
+        messages.fill(frame, [topic for topic in wanted if topic not in messages.filled], self._camera, self.settings)
+        messages.header.stamp = to_stamp(stamp_ns)
         for topic in wanted:
-            if topic not in making:
-                self._fill(topic, frame)
-                self._publishers[topic].publish(self._messages[topic])
-        for topic, made in making.items():
-            made.result()
-            self._publishers[topic].publish(self._messages[topic])
-
-    def _fill(self, topic: str, frame: Frame) -> None:
-        """Fill a topic's message with a frame; intrinsics never change."""
-        message, block, i = self._messages[topic], frame.block, frame.index
-        if topic == _JPEG:
-            fill_jpeg(message, block.image[i], self.settings.jpeg_quality)
-        elif topic == _POINTS:
-            fill_points(message, block.z_depth[i], block.image[i], self._camera, self.settings.points_stride)
-        elif topic in _PIXELS:
-            fill_image(message, getattr(block, _PIXELS[topic])[i])
+            self._publishers[topic].publish(messages.of[topic])
 
     def destroy(self, node: LifecycleNode) -> None:
         """Take the publishers from the node."""
-        self._makers.shutdown()
+        self._filler.shutdown()
         for publisher in self._publishers.values():
             node.destroy_lifecycle_publisher(publisher)
 

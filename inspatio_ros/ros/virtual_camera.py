@@ -230,8 +230,11 @@ class VirtualCamera:
         # More than one is due where a tick came late; the bound keeps a backlog from starving other callbacks.
         for _ in range(4):
             frame = self._worker.peek()
-            stamp = None if frame is None else self._due(frame)
+            if frame is None:
+                break
+            stamp = self._due(frame)
             if stamp is None:
+                self.camera.prepare(frame)
                 break
             frame = self._worker.take()
             if frame is not None:
@@ -239,7 +242,7 @@ class VirtualCamera:
 
     def _listen_in(self) -> None:
         """Tell the worker whether images are worth making."""
-        self.heard = self.camera.heard()
+        self.heard = bool(self.camera.wanted())
         self._worker.listen(self.heard or not self.settings.idle_unheard)
 
     def _due(self, frame: Frame) -> int | None:
