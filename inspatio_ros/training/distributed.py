@@ -15,7 +15,7 @@ import contextlib
 import functools
 import os
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,9 +68,6 @@ def start(device: str) -> str:
         device = f'cuda:{os.environ.get("LOCAL_RANK", "0")}'
         torch.cuda.set_device(device)
     dist.init_process_group('nccl' if on_gpu else 'gloo')
-    if rank() > 0:
-        # One progress bar for all.
-        os.environ['TQDM_DISABLE'] = '1'
     return device
 
 
@@ -292,6 +289,16 @@ class ScaledTrainer(Trainer):
 
     def _goes_on(self, started: float, stop_after: float) -> bool:
         return not agree(not super()._goes_on(started, stop_after), self.device)
+
+    @contextlib.contextmanager
+    def _writer(self) -> Iterator[Any]:
+        # One curve for all ranks.
+        with super()._writer() if rank() == 0 else contextlib.nullcontext() as writer:
+            yield writer
+
+    def _log(self, writer: Any, figures: dict[str, float]) -> None:
+        if writer is not None:
+            super()._log(writer, figures)
 
     def validate(self) -> dict[str, float]:
         """Give the stage's figures on held-out data with the EMA weights."""
