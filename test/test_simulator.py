@@ -168,7 +168,7 @@ def test_to_uint8_rounds_and_clamps() -> None:
 
 
 def test_memory_does_not_grow_with_the_run(star: None) -> None:
-    """The tensors alive after 40 blocks are those alive after 10."""
+    """No more tensors are alive after 40 blocks than after 10."""
     import torch
     simulator = WorldSimulator(Wall(), 'nano', **SIZE)
 
@@ -178,7 +178,9 @@ def test_memory_does_not_grow_with_the_run(star: None) -> None:
         gc.collect()
         return sum(x.numel() * x.element_size() for x in gc.get_objects() if issubclass(type(x), torch.Tensor))
 
-    assert run(10) == run(30)
+    # Other tests' garbage may go meanwhile; nothing may come.
+    after_ten = run(10)
+    assert run(30) <= after_ten
 
 
 def test_the_sample_opens_and_shows_itself() -> None:

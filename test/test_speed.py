@@ -168,7 +168,8 @@ def test_memory_after_a_thousand_steps_is_that_after_ten():
         blocks.step(state, *given)
         if step in (10, 1000):
             held[step] = live()
-    assert held[1000] == held[10]
+    # Other tests' garbage may go meanwhile; nothing may come.
+    assert held[1000] <= held[10]
 
 
 # --- choices ---------------------------------------------------------------------------------------------------------

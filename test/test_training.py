@@ -137,7 +137,8 @@ def test_every_stage_trains_and_the_weights_load_again(data, tmp_path):
     loaded = load_networks(tmp_path / 'weights')
     clip = next(ClipFolder(data / 'held_out').batches(1))
     images = [nets.generate(clip, torch.Generator().manual_seed(1)) for nets in (networks, loaded)]
-    assert torch.equal(*images) and images[0].shape == clip.truth.shape
+    torch.testing.assert_close(*images, rtol=0, atol=1e-4)
+    assert images[0].shape == clip.truth.shape
     _, about = load_tensors(tmp_path / 'weights' / 'transformer.safetensors')
     assert about['licence'] == 'Apache-2.0' and about['config']['transformer']['dim'] == 48
     assert {path.name for path in (tmp_path / 'weights').iterdir()} == {
