@@ -20,7 +20,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, Poi
 from inspatio_ros.geometry import PinholeCamera, pose_from_quaternion, quaternion_xyzw
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 #: What compressed_image_transport writes for a colour JPEG of an rgb8 image.
 JPEG_FORMAT = 'rgb8; jpeg compressed bgr8'
@@ -145,10 +145,16 @@ def _lift_kernel() -> Callable[..., None]:
     return lift
 
 
+def make_pose_message(position: Sequence[float], quaternion: Sequence[float]) -> Pose:
+    """Make a Pose of a position (x, y, z) and a quaternion (x, y, z, w)."""
+    x, y, z = position
+    qx, qy, qz, qw = quaternion
+    return Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=qx, y=qy, z=qz, w=qw))
+
+
 def to_pose(T: np.ndarray) -> Pose:
     """Turn a transform into a Pose."""
-    x, y, z = (float(v) for v in T[:3, 3])
-    return Pose(position=Point(x=x, y=y, z=z), orientation=_quaternion(T))
+    return make_pose_message(T[:3, 3].tolist(), quaternion_xyzw(T).tolist())
 
 
 def from_pose(pose: Pose) -> np.ndarray:
@@ -161,28 +167,29 @@ def from_pose(pose: Pose) -> np.ndarray:
     return pose_from_quaternion(np.array([position.x, position.y, position.z]), quaternion / length)
 
 
-def to_transform(T: np.ndarray, parent: str, child: str, stamp: Time) -> TransformStamped:
-    """Say where the frame `child` is in the frame `parent`: T = T_parent_child."""
+def make_transform(position: Sequence[float], quaternion: Sequence[float], parent: str, child: str,
+                   stamp: Time) -> TransformStamped:
+    """Say where the frame `child` is in `parent`: a position (x, y, z) and a quaternion (x, y, z, w)."""
     message = TransformStamped(child_frame_id=child)
     message.header.frame_id, message.header.stamp = parent, stamp
-    x, y, z = (float(v) for v in T[:3, 3])
-    message.transform = Transform(translation=Vector3(x=x, y=y, z=z), rotation=_quaternion(T))
+    x, y, z = position
+    qx, qy, qz, qw = quaternion
+    message.transform = Transform(translation=Vector3(x=x, y=y, z=z), rotation=Quaternion(x=qx, y=qy, z=qz, w=qw))
     return message
+
+
+def to_transform(T: np.ndarray, parent: str, child: str, stamp: Time) -> TransformStamped:
+    """Say where the frame `child` is in the frame `parent`: T = T_parent_child."""
+    return make_transform(T[:3, 3].tolist(), quaternion_xyzw(T).tolist(), parent, child, stamp)
 
 
 def to_twist(twist: np.ndarray) -> Twist:
     """Turn a twist [6] = (linear 3, angular 3) into a Twist."""
-    values = [float(v) for v in twist]
-    return Twist(linear=Vector3(x=values[0], y=values[1], z=values[2]),
-                 angular=Vector3(x=values[3], y=values[4], z=values[5]))
+    x, y, z, wx, wy, wz = twist.tolist()
+    return Twist(linear=Vector3(x=x, y=y, z=z), angular=Vector3(x=wx, y=wy, z=wz))
 
 
 def from_twist(twist: Twist) -> np.ndarray:
     """Turn a Twist into a twist float64 [6] = (linear 3, angular 3)."""
     linear, angular = twist.linear, twist.angular
     return np.array([linear.x, linear.y, linear.z, angular.x, angular.y, angular.z])
-
-
-def _quaternion(T: np.ndarray) -> Quaternion:
-    x, y, z, w = (float(v) for v in quaternion_xyzw(T))
-    return Quaternion(x=x, y=y, z=z, w=w)

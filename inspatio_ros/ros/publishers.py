@@ -22,12 +22,12 @@ from inspatio_ros.ros.messages import (
     fill_image,
     fill_jpeg,
     fill_points,
+    make_pose_message,
     to_pose,
     to_stamp,
     to_twist,
 )
 from inspatio_ros.ros.parameters import Settings
-from inspatio_ros.ros.tf import odom_pose
 from inspatio_ros.spatial.odometry import NANOSECONDS
 
 if TYPE_CHECKING:
@@ -37,12 +37,13 @@ if TYPE_CHECKING:
     from inspatio_ros.geometry import PinholeCamera
     from inspatio_ros.ros.worker import Frame
 
-#: Topics that show a frame, with their types; each is reliable, so that RViz shows it without being told, and each
-#: one's history, depth and reliability can be overridden by parameters.
+#: Topics that show a frame, with their types, the largest first: who receives a message takes processor time from those
+#: that follow, on a machine of few cores. Each is reliable, so that RViz shows it without being told, and its history,
+#: depth and reliability can be overridden by parameters.
 CAMERA_TOPICS = {
-    'camera/image_raw': Image, 'camera/image_raw/compressed': CompressedImage, 'camera/camera_info': CameraInfo,
-    'camera/depth/image': Image, 'camera/depth/camera_info': CameraInfo, 'camera/points': PointCloud2,
-    'camera/mask': Image, 'camera/condition': Image,
+    'camera/points': PointCloud2, 'camera/depth/image': Image, 'camera/image_raw': Image, 'camera/condition': Image,
+    'camera/mask': Image, 'camera/image_raw/compressed': CompressedImage, 'camera/camera_info': CameraInfo,
+    'camera/depth/camera_info': CameraInfo,
 }
 
 _POINTS, _JPEG = 'camera/points', 'camera/image_raw/compressed'
@@ -102,17 +103,19 @@ class CameraPublisher:
         self._ready, self._spare = (_Messages(settings.frame_id('optical'), camera) for _ in range(2))
         self._filler = ThreadPoolExecutor(1, thread_name_prefix='inspatio_messages')
         self._ahead: tuple[Frame, Future] | None = None
+        self._wanted: list[str] = []
 
-    def wanted(self) -> list[str]:
-        """Name the topics that someone subscribes to."""
-        return [topic for topic, publisher in self._publishers.items() if publisher.get_subscription_count()]
+    def look(self) -> bool:
+        """Look who listens; True if anyone does. What is published goes by the last look."""
+        self._wanted = [topic for topic, publisher in self._publishers.items() if publisher.get_subscription_count()]
+        return bool(self._wanted)
 
     def prepare(self, frame: Frame) -> None:
         """Begin to fill the messages of the frame that will be published next."""
         if frame.block is None or self._ahead is not None:
             return
         self._spare.filled.clear()
-        self._ahead = frame, self._filler.submit(self._spare.fill, frame, self.wanted(), self._camera, self.settings)
+        self._ahead = frame, self._filler.submit(self._spare.fill, frame, self._wanted, self._camera, self.settings)
 
     def publish(self, frame: Frame, stamp_ns: int) -> None:
         """Publish a frame on every topic that someone listens to."""
@@ -126,10 +129,11 @@ class CameraPublisher:
             self._ready, self._spare = self._spare, self._ready
         else:
             self._ready.filled.clear()
-        messages, wanted = self._ready, self.wanted()
-        messages.fill(frame, [topic for topic in wanted if topic not in messages.filled], self._camera, self.settings)
+        messages = self._ready
+        messages.fill(frame, [topic for topic in self._wanted if topic not in messages.filled], self._camera,
+                      self.settings)
         messages.header.stamp = to_stamp(stamp_ns)
-        for topic in wanted:
+        for topic in self._wanted:
             self._publishers[topic].publish(messages.of[topic])
 
     def destroy(self, node: LifecycleNode) -> None:
@@ -148,19 +152,22 @@ class MotionPublisher:
         self._odom: LifecyclePublisher | None = None
         if settings.drive == 'twist' and settings.publish_odom:
             self._odom = node.create_lifecycle_publisher(Odometry, 'odom', 10, qos_overriding_options=overridable())
+        # Filled again for each frame: most of an Odometry are covariances, which never change.
+        self._message = Odometry(child_frame_id=settings.frame_id('base'))
+        self._message.header.frame_id = settings.frame_id('odom')
         self._path = node.create_lifecycle_publisher(Path, 'path', 1, qos_overriding_options=overridable(True))
         self._poses: deque[PoseStamped] = deque(maxlen=settings.path_length)
         self._spacing = round(NANOSECONDS / settings.path_rate)
         self._last_path: int | None = None
 
-    def publish(self, frame: Frame, stamp_ns: int, T_map_camera: np.ndarray) -> None:
-        """Publish the pose of a frame; `T_map_camera` [4, 4] is what the path shows."""
+    def publish(self, frame: Frame, stamp_ns: int, T_base_camera: np.ndarray) -> None:
+        """Publish the pose of a frame; the path shows its camera, which is at `T_base_camera` [4, 4] on the robot."""
         if self._odom is not None:
             self._publish_odom(frame, stamp_ns)
         if self._last_path is not None and 0 <= stamp_ns - self._last_path < self._spacing:
             return
         self._last_path = stamp_ns
-        pose = PoseStamped(pose=to_pose(T_map_camera))
+        pose = PoseStamped(pose=to_pose(frame.T_map_base @ T_base_camera))
         pose.header.stamp, pose.header.frame_id = to_stamp(stamp_ns), self._settings.frame_id('map')
         if not self._poses or self._poses[-1].pose != pose.pose:
             self._poses.append(pose)
@@ -168,9 +175,9 @@ class MotionPublisher:
             self._path.publish(Path(header=pose.header, poses=list(self._poses)))
 
     def _publish_odom(self, frame: Frame, stamp_ns: int) -> None:
-        message = Odometry(child_frame_id=self._settings.frame_id('base'))
-        message.header.stamp, message.header.frame_id = to_stamp(stamp_ns), self._settings.frame_id('odom')
-        message.pose.pose, message.twist.twist = to_pose(odom_pose(frame)), to_twist(frame.twist)
+        message = self._message
+        message.header.stamp = to_stamp(stamp_ns)
+        message.pose.pose, message.twist.twist = make_pose_message(*frame.odom_pose), to_twist(frame.twist)
         self._odom.publish(message)
 
     def forget(self) -> None:

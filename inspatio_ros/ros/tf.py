@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 
-from inspatio_ros.geometry import T_BODY_OPTICAL, invert
-from inspatio_ros.ros.messages import to_stamp, to_transform
+from inspatio_ros.geometry import T_BODY_OPTICAL
+from inspatio_ros.ros.messages import make_transform, to_stamp, to_transform
 from inspatio_ros.ros.parameters import Settings
 
 if TYPE_CHECKING:
+    import numpy as np
     from builtin_interfaces.msg import Time
+    from geometry_msgs.msg import TransformStamped
     from rclpy.lifecycle import LifecycleNode
 
     from inspatio_ros.ros.worker import Frame
@@ -41,6 +42,8 @@ class TransformPublisher:
         latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
         self._static = node.create_lifecycle_publisher(TFMessage, '/tf_static', latched)
         self._T_base_camera_link = start.T_base_camera_link
+        #: map -> odom as published last: the matrix, the frame and the message. It hardly ever changes.
+        self._aligned: tuple[np.ndarray, str, TransformStamped] | None = None
 
     def publish_static(self, stamp: Time) -> None:
         """Say how the camera is mounted; who comes later hears it too."""
@@ -58,17 +61,17 @@ class TransformPublisher:
         if not self._settings.publish_tf:
             return
         stamp, names = to_stamp(stamp_ns), self._settings.frame_id
-        transforms = [to_transform(frame.T_map_odom, names('map'), odom_frame, stamp)]
+        if self._aligned is None or self._aligned[0] is not frame.T_map_odom or self._aligned[1] != odom_frame:
+            self._aligned = (frame.T_map_odom, odom_frame,
+                             to_transform(frame.T_map_odom, names('map'), odom_frame, stamp))
+        alignment = self._aligned[2]
+        alignment.header.stamp = stamp
+        transforms = [alignment]
         if self._with_base:
-            transforms.append(to_transform(odom_pose(frame), odom_frame, names('base'), stamp))
+            transforms.append(make_transform(*frame.odom_pose, odom_frame, names('base'), stamp))
         self._moving.publish(TFMessage(transforms=transforms))
 
     def destroy(self, node: LifecycleNode) -> None:
         """Take the publishers from the node."""
         for publisher in (self._moving, self._static):
             node.destroy_lifecycle_publisher(publisher)
-
-
-def odom_pose(frame: Frame) -> np.ndarray:
-    """Give the base's pose [4, 4] in the odometry's frame."""
-    return invert(frame.T_map_odom) @ frame.T_map_base

@@ -242,7 +242,7 @@ class VirtualCamera:
 
     def _listen_in(self) -> None:
         """Tell the worker whether images are worth making."""
-        self.heard = bool(self.camera.wanted())
+        self.heard = self.camera.look()
         self._worker.listen(self.heard or not self.settings.idle_unheard)
 
     def _due(self, frame: Frame) -> int | None:
@@ -262,11 +262,11 @@ class VirtualCamera:
         return self._pace.next_stamp(self._timer.clock.now().nanoseconds) is not None
 
     def show(self, frame: Frame, stamp: int) -> None:
-        """Publish a frame on every topic, all with one stamp in nanoseconds."""
+        """Publish a frame on every topic, all with one stamp in nanoseconds; small messages after the large."""
+        self.camera.publish(frame, stamp)
         if self._tf is not None:
             self._tf.publish(frame, stamp, self._odom_frame)
-        self.camera.publish(frame, stamp)
-        self._motion.publish(frame, stamp, frame.T_map_base @ self._world.start.T_base_camera)
+        self._motion.publish(frame, stamp, self._world.start.T_base_camera)
         self.meter.count(frame.periods * self.pacer.period / NANOSECONDS, frame.age)
 
     # --- the map ------------------------------------------------------------------------------------------------------

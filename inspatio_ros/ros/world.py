@@ -9,14 +9,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
+from inspatio_ros.geometry import invert
 from inspatio_ros.ros.drive import Drive, OdometryDrive, TwistDrive
 from inspatio_ros.ros.parameters import Settings
 from inspatio_ros.simulator import Block, WorldSimulator
 from inspatio_ros.spatial.motion import StartFrame, start_frame
 
+#: Position (x, y, z) and quaternion (x, y, z, w), as messages hold them.
+PoseTuple = tuple[tuple[float, float, float], tuple[float, float, float, float]]
+
 #: Frames of the recording that say where the robot cannot go: enough for walls and furniture, quick to read.
 _CLEARANCE_FRAMES = 16
+
+
+def pose_tuples(T: np.ndarray) -> list[PoseTuple]:
+    """Turn transforms [F, 4, 4] into what messages hold, all at once: one by one it would cost the executor's time."""
+    quaternions = Rotation.from_matrix(T[:, :3, :3]).as_quat(canonical=True)
+    return list(zip(map(tuple, T[:, :3, 3].tolist()), map(tuple, quaternions.tolist()), strict=True))
 
 
 @dataclass(frozen=True)
@@ -24,11 +35,13 @@ class Frame:
     """One frame to be shown. `block` is None where nobody listened and no image was made.
 
     `periods`: how many frame periods after the one before it is due. `planned`: the monotonic clock, seconds, when its
-    pose was decided. `index`: which of the block's `count` frames it is. See Plan for the rest.
+    pose was decided. `index`: which of the block's `count` frames it is. `odom_pose`: the base in the odometry's frame.
+    See Plan for the rest.
     """
 
     T_map_base: np.ndarray
     T_map_odom: np.ndarray
+    odom_pose: PoseTuple
     twist: np.ndarray
     stamp: int | None
     periods: int
@@ -67,7 +80,8 @@ class World:
         if heard:
             times = self.simulator.reference.times[0] + plan.elapsed
             block = self.simulator.step(self.start.camera_poses(plan.T_map_base), times)
-        return [Frame(plan.T_map_base[i], plan.T_map_odom, plan.twists[i],
+        odom_poses = pose_tuples(invert(plan.T_map_odom) @ plan.T_map_base)
+        return [Frame(plan.T_map_base[i], plan.T_map_odom, odom_poses[i], plan.twists[i],
                       None if plan.stamps is None else int(plan.stamps[i]), stride, planned, block, i,
                       len(plan.T_map_base))
                 for i in range(len(plan.T_map_base))]
