@@ -8,13 +8,10 @@ import numpy as np
 import pytest
 
 from inspatio_ros.errors import ConfigurationError
-from inspatio_ros.evaluation.paths import room_of, standpoint
 from inspatio_ros.evaluation.suites import (
     BLOCK,
     FIRST_BLOCK,
     FIRST_SEED,
-    MOST_DEGREES,
-    MOST_METRES,
     SUITES,
     clips_of,
     open_suite,
@@ -23,7 +20,7 @@ from inspatio_ros.evaluation.suites import (
 from inspatio_ros.evaluation.worlds import recorded_truth
 from inspatio_ros.geometry import PinholeCamera, invert, make_pose, se3_log
 from inspatio_ros.reference.base import Reference, ReferenceFrame
-from inspatio_ros.scenes.clips import HELD_OUT_SEEDS, random_scene
+from inspatio_ros.scenes.clips import HELD_OUT_SEEDS, LEAVE_ANGLE, LEAVE_DISTANCE
 
 WIDTH, HEIGHT = 48, 32
 
@@ -78,8 +75,8 @@ def test_paths_of_scenes_leave_the_recording_no_farther_than_they_say(index):
     metres = np.linalg.norm((invert(aligned) @ clip.T_world_camera)[:, :3, 3], axis=1)
     # Between its stills the recorder's path is a curve, a little off the straight way that is assumed here.
     slack = 0.1 if clip.reference.is_static else 1e-6
-    assert metres.max() <= MOST_METRES + slack
-    assert np.degrees(np.linalg.norm(off[:, 3:], axis=1)).max() <= MOST_DEGREES + 100 * slack
+    assert metres.max() <= LEAVE_DISTANCE + slack
+    assert np.degrees(np.linalg.norm(off[:, 3:], axis=1)).max() <= np.degrees(LEAVE_ANGLE) + 100 * slack
     assert metres.max() > 0.01
 
 
@@ -130,13 +127,18 @@ def test_the_long_loop_closes_and_makes_a_thousand_frames():
     assert steps[-1] <= 1.01 * max(steps[:-1])
 
 
-def test_standpoints_have_room():
-    scene = random_scene(HELD_OUT_SEEDS.start + 5)
-    place, _, _ = standpoint(np.random.default_rng(0), scene)
-    drawn = np.random.default_rng(1).uniform(*scene.inside, size=(20, 3))
-    poses = np.stack([make_pose(translation=p) for p in (place, *drawn)])
-    drawn_room = [room_of(scene, T[None], np.zeros(1)) for T in poses[1:]]
-    assert room_of(scene, poses[:1], np.zeros(1)) > np.median(drawn_room)
+def test_the_stills_of_another_frame_look_different_ways_and_only_one_is_rendered():
+    clip = open_suite('memory').clip(0, WIDTH, HEIGHT)
+    ahead = clip.reference.T_world_camera[:, :3, 2]
+    assert clip.max_views == 1 and clip.reference.is_static
+    assert np.degrees(np.arccos(ahead[0] @ ahead[-1])) > 45.
+
+
+def test_cameras_stand_where_there_is_room():
+    for name, index in (('memory', 0), ('memory', 1), ('roam', 0)):
+        clip = open_suite(name).clip(index, WIDTH, HEIGHT)
+        nearest = [np.nanmin(clip.look(clip.reference.camera, i).z_depth) for i in (0, len(clip) // 2, len(clip) - 1)]
+        assert min(nearest) > 0.15
 
 
 def test_office_holds_frames_out_and_arrives_at_them():

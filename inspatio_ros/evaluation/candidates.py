@@ -86,9 +86,10 @@ def observe(whole: Generator, ablations: tuple[str, ...] = ()) -> dict[str, Obse
     return candidates
 
 
-def baselines(condition: Condition, inpainter: Inpainter | None) -> dict[str, np.ndarray]:
-    """Fill a render's holes in every way: method -> uint8 [F, H, W, 3]."""
-    made = {method: fill(condition, method) for method in FILLS}
+def baselines(condition: Condition, inpainter: Inpainter | None = None,
+              methods: tuple[str, ...] = FILLS) -> dict[str, np.ndarray]:
+    """Fill a render's holes without a generator: method -> uint8 [F, H, W, 3]."""
+    made = {method: fill(condition, method) for method in methods}
     if inpainter is not None:
         made[INPAINTER] = inpainter.complete(condition)
     return {method: to_uint8(image) for method, image in made.items()}

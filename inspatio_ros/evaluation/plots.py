@@ -51,10 +51,17 @@ def _axes(width: float = 4.6, height: float = 2.7) -> tuple[Figure, Axes]:
 
 def _png(figure: Figure, axes: Axes) -> bytes:
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=7, frameon=False, ncols=3, loc='lower center', bbox_to_anchor=(0.5, 1.))
+        axes.legend(fontsize=6.5, frameon=False, ncols=4, columnspacing=1., handlelength=1.2, loc='lower center',
+                    bbox_to_anchor=(0.5, 1.))
     data = io.BytesIO()
     figure.savefig(data, format='png')
     return data.getvalue()
+
+
+def _layers(figures: dict[str, Any]) -> list[tuple[int, tuple[str, str]]]:
+    """Give names and colours with what to draw them over: the first candidate lies on top."""
+    named = list(colours(figures).items())
+    return [(2 + len(named) - place, entry) for place, entry in enumerate(named)]
 
 
 def _number(value: float | None) -> float:
@@ -75,9 +82,9 @@ def _regions(figures: dict[str, Any]) -> bytes:
 
 def _clips(figures: dict[str, Any]) -> bytes:
     figure, axes = _axes()
-    for name, colour in colours(figures).items():
+    for layer, (name, colour) in _layers(figures):
         values = [_number(value) for value in figures['candidates'][name]['psnr_of_clips']]
-        axes.plot(values, 'o', label=name, color=colour, markersize=4)
+        axes.plot(values, 'o', label=name, color=colour, markersize=4, zorder=layer)
     axes.set_xticks(range(len(figures['clips'])), [str(i) for i in range(len(figures['clips']))])
     axes.set_xlabel('clip', fontsize=8)
     return _png(figure, axes)
@@ -85,10 +92,10 @@ def _clips(figures: dict[str, Any]) -> bytes:
 
 def _frames(figures: dict[str, Any]) -> bytes:
     figure, axes = _axes()
-    for name, colour in colours(figures).items():
+    for layer, (name, colour) in _layers(figures):
         values = figures['candidates'][name]['psnr_by_frame']
         axes.plot([int(frame) for frame in values], [_number(v) for v in values.values()], label=name, color=colour,
-                  linewidth=1.2)
+                  linewidth=1.2, zorder=layer)
     axes.set_xlabel('frame', fontsize=8)
     return _png(figure, axes)
 

@@ -62,10 +62,10 @@ class Result:
 
 @dataclass
 class Film:
-    """A clip as one candidate made it: images and the render uint8 [F, H, W, 3], known bool [F, H, W]."""
+    """A clip as one candidate made it: images and condition uint8 [F, H, W, 3], known bool [F, H, W]."""
 
     images: np.ndarray
-    render: np.ndarray
+    condition: np.ndarray
     known: np.ndarray
     blocks: list[slice]
     baselines: dict[str, np.ndarray]
@@ -137,7 +137,7 @@ class _Run:
             share = (~judged.known).mean(axis=(1, 2))
             at = int(np.argmax(share * (1 - share)))
             middle = clip.reference.frame(len(clip.reference) // 2).image
-            row = {'recorded': middle, 'render': main.render[judged.frames[at]],
+            row = {'recorded': middle, 'condition': main.condition[judged.frames[at]],
                    **{name: images[at] for name, images in shown.items() if name not in ('black', 'nearest')}}
             self.pictures.append((f'{clip.name}, frame {judged.frames[at]}, {100 * share[at]:.0f} % hole', row))
 
@@ -240,7 +240,7 @@ def drift(loop: Loop, candidate: Observed, setting: Setting) -> tuple[dict[str, 
     ends = {name: (ErrorSum(), ErrorSum()) for name in made}
     compared, shown, number = min(DRIFT_FRAMES, len(clip)), {}, 0
     for block, count in simulate(simulator, path, clip.times[0] + step * np.arange(frames)):
-        images = {candidate.name: block.image, 'smooth': baselines(candidate.condition, None)['smooth']}
+        images = {candidate.name: block.image, **baselines(candidate.condition, methods=('smooth',))}
         for i in range(count):
             true = truth[number % len(clip)]
             for name in made:

@@ -15,6 +15,7 @@ import numpy as np
 from inspatio_ros.evaluation.pictures import Row, contact_sheet, write_bytes
 from inspatio_ros.evaluation.plots import plots
 from inspatio_ros.evaluation.protocol import Result
+from inspatio_ros.evaluation.suites import ANOTHER_FRAME, BLOCK_BEFORE
 from inspatio_ros.evaluation.targets import Target, targets
 
 OUTPUTS = ('metrics.json', 'report.html')
@@ -24,15 +25,16 @@ _NOTHING = '–'
 
 #: Columns of the table: heading, where the figure lies, digits.
 _COLUMNS = (
-    ('PSNR all', ('psnr', 'all'), 2), ('known', ('psnr', 'known'), 2), ('holes', ('psnr', 'holes'), 2),
-    ('gain fit', ('psnr_after_gain_fit', 'all'), 2),
-    ('SSIM', ('ssim', 'all'), 3), ('holes', ('ssim', 'holes'), 3),
+    ('PSNR all', ('psnr', 'all'), 2), ('PSNR known', ('psnr', 'known'), 2), ('PSNR holes', ('psnr', 'holes'), 2),
+    ('PSNR gain fit', ('psnr_after_gain_fit', 'all'), 2),
+    ('PSNR other frame', ('psnr_of_answers', ANOTHER_FRAME), 2),
+    ('PSNR block before', ('psnr_of_answers', BLOCK_BEFORE), 2),
+    ('revisit all', ('revisit', 'all', 'psnr'), 2), ('revisit holes', ('revisit', 'holes', 'psnr'), 2),
+    ('SSIM all', ('ssim', 'all'), 3), ('SSIM holes', ('ssim', 'holes'), 3),
     ('sharp', ('gradient_energy_in_holes',), 2), ('Frechet', ('frechet_distance',), 3),
-    ('warp', ('warp_error', 'all'), 2), ('holes', ('warp_error', 'holes'), 2),
-    ('rot °', ('camera', 'rotation_degrees'), 3), ('cm', ('camera', 'translation_cm'), 2),
-    ('% depth', ('camera', 'translation_percent_of_depth'), 2), ('failed', ('camera', 'failures'), 0),
-    ('other frame', ('psnr_of_answers', 'another frame'), 2), ('block before', ('psnr_of_answers', 'block before'), 2),
-    ('revisit', ('revisit', 'all', 'psnr'), 2), ('holes', ('revisit', 'holes', 'psnr'), 2),
+    ('warp all', ('warp_error', 'all'), 2), ('warp holes', ('warp_error', 'holes'), 2),
+    ('rot °', ('camera', 'rotation_degrees'), 3), ('trans cm', ('camera', 'translation_cm'), 2),
+    ('trans %', ('camera', 'translation_percent_of_depth'), 2), ('failed', ('camera', 'failures'), 0),
 )
 
 _MEANINGS = (
@@ -41,8 +43,8 @@ _MEANINGS = (
     '<b>sharp</b>: gradient energy in holes as a share of the truth’s. <b>Frechet</b>: squared distance of the '
     'Gaussians of latents. <b>warp</b>: root mean square difference (0 to 255) to the next frame, warped back by true '
     'depth; the truth’s own is in the last row.',
-    '<b>rot</b>, <b>cm</b>, <b>% depth</b>: median error of the camera that the picture shows; <b>failed</b>: pictures '
-    'in which no camera was found.',
+    '<b>rot</b>, <b>trans</b>: median error of the camera that the picture shows, in degrees, centimetres and % of the '
+    'scene’s depth; <b>failed</b>: pictures in which no camera was found.',
     '<b>other frame</b>, <b>block before</b>: PSNR in holes whose content the cache was given. <b>revisit</b>: PSNR '
     'between two pictures from one pose, before and after leaving, over all pixels and over holes.',
 )
@@ -51,13 +53,15 @@ _STYLE = """
 body{font:13px/1.45 system-ui,sans-serif;color:#1a1a1a;max-width:1180px;margin:1.5em auto;padding:0 1em}
 h1{font-size:1.5em;margin:0}h2{font-size:1.1em;margin:1.3em 0 .4em}p{margin:.3em 0}.facts{color:#555}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-th,td{padding:.2em .6em;text-align:right;border-bottom:1px solid #ddd;white-space:nowrap}
+th,td{padding:.2em .5em;text-align:right;border-bottom:1px solid #ddd}td{white-space:nowrap}th{vertical-align:bottom}
 th:first-child,td:first-child{text-align:left}tr.ours{background:#e8f1fa;font-weight:600}
 .holds{color:#00694a}.misses{color:#a33a00;font-weight:600}
-.plots{display:grid;grid-template-columns:1fr 1fr;gap:.6em}figure{margin:0}
+.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(25em,1fr));gap:.6em}figure{margin:0}
 figcaption{color:#555;font-size:.92em}img{max-width:100%}.notes{color:#555;font-size:.92em}
 @media print{@page{size:A4;margin:10mm}body{font-size:9px;margin:0;max-width:none;padding:0}
 h2{margin:.7em 0 .2em}th,td{padding:.1em .28em}figure,tr{break-inside:avoid}
+table{width:100%}.plots{grid-template-columns:repeat(4,1fr)}.sheets img{max-height:112mm}
+.sheets figure+figure img{max-height:20mm}h1{font-size:1.2em}
 tr.ours{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 """
 
@@ -94,13 +98,14 @@ def _cell(candidate: dict[str, Any], path: tuple[str, ...], digits: int) -> str:
 
 
 def table(figures: dict[str, Any], found: list[Target]) -> str:
-    """Lay out a run for the terminal."""
+    """Lay out a run for the terminal: a line for each figure, a column for each candidate."""
     headings, rows = cells(figures)
-    widths = [max(len(row[i]) for row in [headings, *rows]) for i in range(len(headings))]
+    columns = [headings, *rows]
+    widths = [max(len(cell) for cell in column) for column in columns]
     lines = [headline(figures)]
-    for row in [headings, *rows]:
-        lines.append('  '.join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:],
-                                                                                      strict=True))]))
+    for line in zip(*columns, strict=True):
+        lines.append('  '.join([line[0].ljust(widths[0]),
+                                *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]))
     if 'drift' in figures:
         lines.append(drift_line(figures))
     lines += [f'{_verdict(target):12} {target.what}: {_value(target)} (must be {target.bounds})' for target in found]
@@ -120,7 +125,7 @@ def drift_line(figures: dict[str, Any]) -> str:
     drift = figures['drift']
     parts = [f'{name} {values["first"]:.2f} dB, then {values["last"]:.2f} dB ({values["change"]:+.2f})'
              for name, values in drift.items() if isinstance(values, dict)]
-    return f'first and last {drift["compared"]} of {drift["frames"]} frames round and round: ' + '; '.join(parts)
+    return f'First and last {drift["compared"]} of {drift["frames"]} frames round and round: ' + '; '.join(parts)
 
 
 def notes(figures: dict[str, Any]) -> list[str]:
@@ -152,13 +157,14 @@ def page(result: Result, found: list[Target]) -> str:
              f'{escape(str(machine["gpu"] or machine["cpu"]))}, {machine["cores"]} cores.</p>',
              '<h2>Figures</h2>', _html_table(figures)]
     if 'drift' in figures:
-        parts.append(f'<p>{escape(drift_line(figures).capitalize())}.</p>')
+        parts.append(f'<p>{escape(drift_line(figures))}.</p>')
     parts += [f'<p class="misses">{escape(note)}</p>' for note in notes(figures)]
     if found:
         parts += ['<h2>What it must show</h2>', _html_targets(found)]
     parts += ['<h2>Plots</h2>', '<div class="plots">',
               *(_figure(caption, png) for caption, png in plots(figures).items()), '</div>',
-              '<h2>Pictures</h2>', *(_figure('', png) for png in sheets(result.pictures)),
+              '<h2>Pictures</h2>', '<div class="sheets">',
+              *(_figure('', png) for png in sheets(result.pictures)), '</div>',
               '<div class="notes">', *(f'<p>{meaning}</p>' for meaning in _MEANINGS), '</div>']
     return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             f'<meta name="viewport" content="width=device-width,initial-scale=1">'

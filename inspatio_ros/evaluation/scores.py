@@ -164,7 +164,9 @@ class Score:
             out['psnr_after_gain_fit'] = _rounded(self.gain_fit.figures())
         out['gradient_energy_in_holes'] = for_json(self.gradient / truth.gradient if truth.gradient else math.nan, 4)
         enough = min(self.features, truth.features) >= LEAST_FEATURES
-        out['frechet_distance'] = for_json(frechet_distance(self.latents, truth.latents) if enough else math.nan, 5)
+        # Rounding may leave a distance of zero a little below it.
+        distance = max(0., frechet_distance(self.latents, truth.latents)) if enough else math.nan
+        out['frechet_distance'] = for_json(distance, 5)
         out['warp_error'] = _rounded({region: _root(error) for region, error in self.warp.items()})
         if self._find_camera:
             out['camera'] = _camera_figures(self.cameras)

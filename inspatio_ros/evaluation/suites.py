@@ -15,26 +15,28 @@ import numpy as np
 
 from inspatio_ros.config import GeneratorConfig
 from inspatio_ros.errors import ConfigurationError
-from inspatio_ros.evaluation.paths import camera_pose, leave, recorded_path, standpoint
 from inspatio_ros.evaluation.worlds import SceneRecording, Truth, recorded_truth
 from inspatio_ros.geometry import PinholeCamera, interpolate
 from inspatio_ros.reference.base import Reference
-from inspatio_ros.scenes.clips import HELD_OUT_SEEDS, random_scene
+from inspatio_ros.scenes.clips import FRAME_RATE, HELD_OUT_SEEDS, LEAVE_ANGLE, LEAVE_DISTANCE, random_scene
+from inspatio_ros.scenes.paths import body_pose, leave, random_path
+from inspatio_ros.scenes.raycast import clearance, raycast
 from inspatio_ros.scenes.scene import Scene
 
-#: Size that the suites are meant for, and frames per second of their paths.
-SIZE, FRAME_RATE = (192, 128), 12.
+#: Size that the suites are meant for.
+SIZE = (192, 128)
 #: Frames of STAR's first block and of the others, and the stills of a static recording that it gives a block.
 FIRST_BLOCK, BLOCK = GeneratorConfig().frames_in_first_block, GeneratorConfig().frames_per_block
 STILLS_OF_BLOCK = GeneratorConfig().latent_frames_per_block
 #: Seeds of each suite's scenes; the held-out seeds below these serve to watch training.
 FIRST_SEED = {'scenes': HELD_OUT_SEEDS[100], 'memory': HELD_OUT_SEEDS[400], 'roam': HELD_OUT_SEEDS[700]}
-#: How far paths leave the recording at most.
-MOST_METRES, MOST_DEGREES = 0.5, 30.
 #: Stills of a static recording.
 STILLS = 6
 #: Frames of a real recording that are held out, as shares of its length.
 HELD_OUT_SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
+
+#: Places that are drawn to find a roomy one, directions to find a far view, and the camera that finds out.
+_PLACES, _DIRECTIONS, _GLIMPSE = 200, 4, PinholeCamera(14., 14., 11.5, 7.5, 24, 16)
 
 #: Where the answer to a hole lies in a clip of the memory suite.
 ANOTHER_FRAME, BLOCK_BEFORE = 'another frame', 'block before'
@@ -116,19 +118,17 @@ def open_suite(name: str, count: int | None = None, reference: Reference | None 
 
 def _scenes(count: int | None) -> Suite:
     return Suite('scenes', 'unseen procedural scenes; paths leave the recording by up to '
-                 f'{MOST_METRES} m and {MOST_DEGREES:.0f} degrees', count or 12, _leaving_clip)
+                 f'{LEAVE_DISTANCE} m and {np.degrees(LEAVE_ANGLE):.0f} degrees', count or 24, _leaving_clip)
 
 
 def _leaving_clip(index: int, width: int, height: int) -> Clip:
     """Leave a recording: one that moves with the scene, or (odd clips) stills of a scene that stands still."""
     rng, scene, camera = _setting('scenes', index, width, height)
-    times = _times(3)
-    start, frozen = float(rng.uniform(0., 20.)), index % 2 == 1
-    scene_times = np.full(len(times), start) if frozen else start + times
-    path = recorded_path(rng, scene, times, scene_times)
-    wanted = leave(rng, scene, path, scene_times, MOST_METRES, MOST_DEGREES, tuple(rng.uniform(0., 1., 2)))
+    times, frozen = _times(3), index % 2 == 1
+    path = random_path(rng, scene, times)
+    wanted = leave(rng, scene, path, np.zeros(len(times)) if frozen else times, LEAVE_DISTANCE, LEAVE_ANGLE)
     chosen = np.linspace(0, len(path) - 1, STILLS).astype(int) if frozen else np.arange(len(path))
-    recording = SceneRecording(f'scene {index}', scene, camera, times[chosen], path[chosen], start, frozen)
+    recording = SceneRecording(f'scene {index}', scene, camera, times[chosen], path[chosen], frozen)
     return _scene_clip(f'{index}: {"stills" if frozen else "moving"}', recording, wanted, times)
 
 
@@ -146,14 +146,16 @@ def _memory_clip(index: int, width: int, height: int) -> Clip:
 
 
 def _another_frame(index: int, width: int, height: int) -> Clip:
-    """Render one still only; what it hides or misses is seen by others, which the cache is given."""
+    """Look about over stills that look different ways, of which only one is rendered; the cache is given more."""
     rng, scene, camera = _setting('memory', index, width, height)
     times = _times(3)
-    standing = np.zeros(len(times))
-    path = recorded_path(rng, scene, times, standing)
-    wanted = leave(rng, scene, path, standing, MOST_METRES, MOST_DEGREES, (0., 1.))
-    chosen = np.linspace(0, len(path) - 1, STILLS).astype(int)
-    recording = SceneRecording(f'memory {index}', scene, camera, times[chosen], path[chosen])
+    place, yaw, pitch = _standpoint(rng, scene)
+    beside = np.array([-np.sin(yaw), np.cos(yaw), 0.])
+    share = np.linspace(-1., 1., STILLS)
+    stills = np.stack([body_pose(place + 0.2 * s * beside, yaw + np.radians(30.) * s, pitch) for s in share])
+    share = np.sin(2 * np.pi * (np.arange(len(times)) / 40. + rng.uniform()))
+    wanted = np.stack([body_pose(place + 0.1 * s * beside, yaw + np.radians(20.) * s, pitch) for s in share])
+    recording = SceneRecording(f'memory {index}', scene, camera, times[:STILLS], stills)
     return _scene_clip(f'{index}: {ANOTHER_FRAME}', recording, wanted, times, max_views=1, answer=ANOTHER_FRAME)
 
 
@@ -161,11 +163,11 @@ def _block_before(index: int, width: int, height: int) -> Clip:
     """Let the recording look away, 20 degrees a second, from what the camera goes on looking at."""
     rng, scene, camera = _setting('memory', index, width, height)
     times = _times(3)
-    place, yaw, pitch = standpoint(rng, scene)
+    place, yaw, pitch = _standpoint(rng, scene)
     away = rng.choice((-1., 1.)) * np.radians(20.)
     ahead = np.array([np.cos(yaw), np.sin(yaw), 0.])
-    recorded = np.stack([camera_pose(place, yaw + away * t, pitch) for t in times])
-    wanted = np.stack([camera_pose(place + 0.1 * t * ahead, yaw - 0.1 * away * t, pitch) for t in times])
+    recorded = np.stack([body_pose(place, yaw + away * t, pitch) for t in times])
+    wanted = np.stack([body_pose(place + 0.1 * t * ahead, yaw - 0.1 * away * t, pitch) for t in times])
     recording = SceneRecording(f'memory {index}', scene, camera, times, recorded, is_static=False)
     return _scene_clip(f'{index}: {BLOCK_BEFORE}', recording, wanted, times, answer=BLOCK_BEFORE)
 
@@ -174,12 +176,12 @@ def _two_visits(index: int, width: int, height: int) -> Clip:
     """Swing, one swing in two blocks, about a view of which a good part was never recorded."""
     rng, scene, camera = _setting('memory', index, width, height)
     times = _times(4)
-    place, yaw, pitch = standpoint(rng, scene)
+    place, yaw, pitch = _standpoint(rng, scene)
     side, period = rng.choice((-1., 1.)), 2 * BLOCK
-    stills = np.stack([camera_pose(place + 0.05 * i * np.array([np.cos(yaw), np.sin(yaw), 0.]), yaw, pitch)
+    stills = np.stack([body_pose(place + 0.05 * i * np.array([np.cos(yaw), np.sin(yaw), 0.]), yaw, pitch)
                        for i in range(STILLS)])
     swing = np.radians(25. + 8. * np.sin(2 * np.pi * np.arange(len(times)) / period))
-    wanted = np.stack([camera_pose(place, yaw + side * angle, pitch) for angle in swing])
+    wanted = np.stack([body_pose(place, yaw + side * angle, pitch) for angle in swing])
     recording = SceneRecording(f'memory {index}', scene, camera, times[:STILLS], stills)
     visits = tuple((i, i + period) for i in range(FIRST_BLOCK, FIRST_BLOCK + BLOCK))
     return _scene_clip(f'{index}: two visits', recording, wanted, times, revisits=visits)
@@ -196,7 +198,7 @@ def _roam(count: int | None, laps: int = 10, lap_frames: int = 100) -> Suite:
 def _turning_clip(index: int, width: int, height: int) -> Clip:
     """Stand and turn: 90 degrees to one side and back, or (every second clip) all the way round and a bit on."""
     rng, scene, camera = _setting('roam', index, width, height)
-    place, yaw, pitch = standpoint(rng, scene)
+    place, yaw, pitch = _standpoint(rng, scene)
     recording = _glance(f'roam {index}', scene, camera, place, yaw, pitch)
     side = 1. if index % 4 < 2 else -1.
     if index % 2:
@@ -209,17 +211,17 @@ def _turning_clip(index: int, width: int, height: int) -> Clip:
         angles = side * np.pi / 2 * (1 - np.abs(np.arange(frames) - half) / half)
         # Two blocks apart at least: nearer pairs say little about coming back.
         visits, name = tuple((i, last - i) for i in range(half - BLOCK + 1)), '90 degrees and back'
-    wanted = np.stack([camera_pose(place, yaw + angle, pitch) for angle in angles])
+    wanted = np.stack([body_pose(place, yaw + angle, pitch) for angle in angles])
     return _scene_clip(f'{index}: {name}', recording, wanted, np.arange(frames) / FRAME_RATE, revisits=visits)
 
 
 def _round_and_round(width: int, height: int, laps: int, lap_frames: int) -> Loop:
     """Walk a circle of 0.3 m, looking 20 degrees to either side, so that a part of the view is always made up."""
     rng, scene, camera = _setting('roam', 0, width, height)
-    place, yaw, pitch = standpoint(rng, scene)
+    place, yaw, pitch = _standpoint(rng, scene)
     recording = _glance('round and round', scene, camera, place, yaw, pitch)
     phase = 2 * np.pi * np.arange(lap_frames) / lap_frames
-    wanted = np.stack([camera_pose(place + 0.3 * np.array([np.sin(p), np.cos(p) - 1., 0.]),
+    wanted = np.stack([body_pose(place + 0.3 * np.array([np.sin(p), np.cos(p) - 1., 0.]),
                                  yaw + np.radians(20.) * np.sin(p), pitch) for p in phase])
     times = np.arange(lap_frames) / FRAME_RATE
     return Loop(_scene_clip('round and round', recording, wanted, times), laps)
@@ -230,7 +232,7 @@ def _glance(name: str, scene: Scene, camera: PinholeCamera, place: np.ndarray, y
     """Record a few stills within 15 degrees of one direction."""
     share = np.linspace(-1., 1., STILLS)
     beside = np.array([-np.sin(yaw), np.cos(yaw), 0.])
-    stills = np.stack([camera_pose(place + 0.2 * s * beside, yaw + np.radians(15.) * s, pitch) for s in share])
+    stills = np.stack([body_pose(place + 0.2 * s * beside, yaw + np.radians(15.) * s, pitch) for s in share])
     return SceneRecording(name, scene, camera, np.arange(STILLS) / FRAME_RATE, stills)
 
 
@@ -280,6 +282,16 @@ def _setting(suite: str, index: int, width: int, height: int) -> tuple[np.random
     rng = np.random.default_rng((seed, 3))
     focal = rng.uniform(.55, 1.) * width
     return rng, random_scene(seed), PinholeCamera(focal, focal, (width - 1) / 2, (height - 1) / 2, width, height)
+
+
+def _standpoint(rng: np.random.Generator, scene: Scene) -> tuple[np.ndarray, float, float]:
+    """Draw a place with room around it, a yaw in whose direction one sees far, and a pitch a little down."""
+    places = rng.uniform(*scene.inside, size=(_PLACES, 3))
+    places[:, 2] = places[:, 2].clip(0.9, 1.5)
+    place = places[int(np.argmax(clearance(scene, places, 0.)))]
+    pitch, yaws = -float(np.radians(rng.uniform(0., 12.))), rng.uniform(-np.pi, np.pi, _DIRECTIONS)
+    far = [np.nanmedian(raycast(scene, _GLIMPSE, body_pose(place, yaw, pitch), 0.).z_depth) for yaw in yaws]
+    return place, float(yaws[int(np.argmax(far))]), pitch
 
 
 def _scene_clip(name: str, recording: SceneRecording, T_world_camera: np.ndarray, times: np.ndarray,

@@ -38,18 +38,17 @@ class SceneRecording(Reference):
         camera: the camera of all frames.
         times: float64 [N] seconds of the recording.
         T_world_camera: float64 [N, 4, 4].
-        start: the scene's time at time 0 of the recording.
-        frozen: the scene stands still at `start`.
+        frozen: the scene stands still as it is at time 0.
         is_static: every frame may serve any time; by default if the scene is frozen.
 
     """
 
     def __init__(self, name: str, scene: Scene, camera: PinholeCamera, times: np.ndarray, T_world_camera: np.ndarray,
-                 start: float = 0., frozen: bool = True, is_static: bool | None = None) -> None:
+                 frozen: bool = True, is_static: bool | None = None) -> None:
         self.name, self.camera, self.times, self.T_world_camera = name, camera, times, T_world_camera
         self.is_static = frozen if is_static is None else is_static
         self.up = np.array([0., 0., 1.])
-        self._scene, self._start, self._frozen = scene, start, frozen
+        self._scene, self._frozen = scene, frozen
         self._kept = lru_cache(maxsize=_FRAMES_KEPT)(self._record)
 
     def frame(self, index: int) -> ReferenceFrame:
@@ -58,7 +57,7 @@ class SceneRecording(Reference):
 
     def look(self, camera: PinholeCamera, T_world_camera: np.ndarray, time: float) -> Truth:
         """Look at the scene from any pose [4, 4] at a time of the recording."""
-        seen = raycast(self._scene, camera, T_world_camera, self._start + (0. if self._frozen else time), SAMPLES)
+        seen = raycast(self._scene, camera, T_world_camera, 0. if self._frozen else time, SAMPLES)
         return Truth(seen.image, seen.z_depth, np.zeros_like(seen.moving) if self._frozen else seen.moving)
 
     def truth(self, camera: PinholeCamera, T_world_camera: np.ndarray, time: float) -> tuple[np.ndarray, np.ndarray]:
