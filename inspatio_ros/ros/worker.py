@@ -23,6 +23,8 @@ from inspatio_ros.ros.world import Frame, World
 
 #: Blocks whose times are remembered.
 _REMEMBERED = 50
+#: Blocks of late whose slowest says how long the next may take.
+_RECENT = 4
 #: The next block is begun this much earlier than the slowest of late would have needed.
 _HEADROOM = 1.25
 
@@ -179,7 +181,7 @@ class Worker:
             return self._block_length
         if not self._latencies:
             return 0
-        slowest = max(list(self._latencies)[-10:])
+        slowest = max(list(self._latencies)[-_RECENT:])
         frames = math.ceil(_HEADROOM * slowest * self._world.frame_rate / self._stride()) + 1
         return min(frames, self._block_length)
 

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from inspatio_ros.geometry import invert
+from inspatio_ros.reference.base import Reference
 from inspatio_ros.ros.drive import Drive, OdometryDrive, TwistDrive
 from inspatio_ros.ros.parameters import Settings
 from inspatio_ros.simulator import Block, WorldSimulator
@@ -20,6 +21,8 @@ from inspatio_ros.spatial.motion import StartFrame, start_frame
 #: Position (x, y, z) and quaternion (x, y, z, w), as messages hold them.
 PoseTuple = tuple[tuple[float, float, float], tuple[float, float, float, float]]
 
+#: Frames of a moving recording that are read before it is shown: all of the sample's.
+_READ_AHEAD = 48
 #: Frames of the recording that say where the robot cannot go: enough for walls and furniture, quick to read.
 _CLEARANCE_FRAMES = 16
 
@@ -104,9 +107,21 @@ def open_world(settings: Settings, now: Callable[[], float]) -> World:
         settings.fill, settings.weights or None, settings.max_views, settings.frames_per_block or None)
     start = start_frame(reference.T_world_camera[0], reference.up, settings.mount, settings.mount_height)
     frame_rate = settings.frame_rate or simulator.frame_rate
+    _read_ahead(reference)
     drive = _open_drive(settings, simulator, start, frame_rate)
     simulator.warm_up()
     return World(simulator, start, drive, frame_rate, settings.overload, now)
+
+
+def _read_ahead(reference: Reference) -> None:
+    """Read the frames that a moving recording shows first, so that it does not stutter before it is known.
+
+    The first ones last, as a recording keeps those read most recently. (Each of the sample's takes a quarter of a
+    second of processor time to cast, and it shows twelve a second.)
+    """
+    if not reference.is_static:
+        for index in reversed(range(min(len(reference), _READ_AHEAD))):
+            reference.frame(index)
 
 
 def _open_drive(settings: Settings, simulator: WorldSimulator, start: StartFrame, frame_rate: float) -> Drive:
