@@ -243,3 +243,12 @@ def test_principal_components_start_the_autoencoder(clips):
     # Sixteen smooth components hold nearly all of these smooth clips, at unit scale.
     assert (again - truth).square().mean() < 0.2 * truth.var()
     assert 0.3 < latent.std() < 3
+
+
+def test_metadata_of_weights_names_what_the_clips_were_made_from(tmp_path, clips):
+    clip = clips.draw(1, torch.Generator().manual_seed(0))
+    for name, about in (('1', {'seed': 7}), ('2', {'seed': 8}), ('3', {'seed': 11}),
+                        ('real_1', {'recording': 'office'})):
+        save_clip(tmp_path / f'clip_{name}.safetensors', clip, about)
+    assert ClipFolder(tmp_path).description() == (
+        '3 clips of procedural scenes, seeds 7-8, 11; 1 clips of the recording office')

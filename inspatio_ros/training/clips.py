@@ -3,8 +3,10 @@
 """Make training clips from procedural scenes: a recording, a path that leaves it, its render, and the truth.
 
 `python -m inspatio_ros.training.clips --output DIR --count N` writes one file a clip and skips those already there.
-Held-out clips come from seeds that no training clip has. Some clips are recordings of a moving scene, rendered from
-the frame aligned in time; the others are stills of a frozen scene, rendered from those that see most.
+Held-out clips come from seeds that no training clip has. There are three kinds: recordings of a moving scene, rendered
+from the frame aligned in time; recordings that turn away from what the camera goes on looking at, so that only the
+block before still holds it; and stills of a frozen scene, rendered from one to four of those that see most, so that at
+times only the generator's reference holds what the render lacks.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from inspatio_ros.geometry import PinholeCamera
+from inspatio_ros.geometry import PinholeCamera, se3_exp
 from inspatio_ros.reference.base import Reference, ReferenceFrame
 from inspatio_ros.scenes.clips import (
     FRAME_RATE,
@@ -37,8 +39,12 @@ BLOCKS = (9, 12)
 FRAMES = sum(BLOCKS)
 #: Rays along each side of a pixel.
 SAMPLES = 2
-#: Share of clips that are stills of a frozen scene.
-STILLS_SHARE = 0.4
+#: Shares of clips that are stills of a frozen scene, and recordings that turn away; the others' scenes move.
+STILLS_SHARE, TURNING_SHARE = 0.4, 0.15
+#: How far a recording turns away by the end of a clip, in degrees.
+TURNING = (20., 60.)
+#: Most stills that a render is made of.
+MOST_VIEWS = 4
 #: A recording of stills: how many, and the seconds of the path that they are taken from.
 STILLS_TAKEN, STILLS_SECONDS = (4, 8), 4.
 #: Share of training recordings whose depth is spoilt like a sensor's.
@@ -74,19 +80,23 @@ def training_clip(seed: int, config: ClipConfig | None = None) -> Clips:
     """Make the clip of a seed: uint8 images [1, 21, 3, H, W]."""
     config = config or ClipConfig()
     rng = np.random.default_rng((seed, 3))
-    views = _stills(seed, rng, config) if rng.random() < STILLS_SHARE else make_clip(
-        seed, config.width, config.height, FRAMES, FRAMES, SAMPLES)
+    kind, max_views = rng.random(), int(rng.integers(1, MOST_VIEWS + 1))
+    if kind < STILLS_SHARE:
+        views = _stills(seed, rng, config)
+    elif kind < STILLS_SHARE + TURNING_SHARE:
+        views = _turning(seed, rng, config)
+    else:
+        views = make_clip(seed, config.width, config.height, FRAMES, FRAMES, SAMPLES)
     depths = views['reference_z_depth']
     if config.spoil and rng.random() < SPOILT:
         depths = np.stack([_spoilt(rng, depth) for depth in depths])
-    return _assemble(_Recording(views, depths, config), views['target_T_world_camera'], views['target_image'])
+    return _assemble(_Recording(views, depths, config), views['target_T_world_camera'], views['target_image'],
+                     max_views)
 
 
 def _stills(seed: int, rng: np.random.Generator, config: ClipConfig) -> dict[str, np.ndarray]:
     """Take a few stills along a path through a frozen scene, and true views from a part of it that leaves them."""
-    scene = random_scene(seed)
-    focal = rng.uniform(.55, 1.) * config.width
-    camera = PinholeCamera(focal, focal, (config.width - 1) / 2, (config.height - 1) / 2, config.width, config.height)
+    scene, camera = random_scene(seed), _random_camera(rng, config)
     times = np.arange(0., STILLS_SECONDS, 1 / FRAME_RATE)
     path = random_path(rng, scene, times)
     target = leave(rng, scene, path, np.zeros(len(times)), LEAVE_DISTANCE, LEAVE_ANGLE)
@@ -100,11 +110,30 @@ def _stills(seed: int, rng: np.random.Generator, config: ClipConfig) -> dict[str
             'target_image': np.stack([raycast(scene, camera, T, 0., SAMPLES, threads=1).image for T in wanted])}
 
 
-def _assemble(recording: Reference, T_world_camera: np.ndarray, truth: np.ndarray) -> Clips:
+def _turning(seed: int, rng: np.random.Generator, config: ClipConfig) -> dict[str, np.ndarray]:
+    """Look along a path through a frozen scene, recorded by a camera that turns away from it, left or right."""
+    scene, camera = random_scene(seed), _random_camera(rng, config)
+    times = np.arange(FRAMES) / FRAME_RATE
+    wanted = random_path(rng, scene, times)
+    turn = np.radians(rng.uniform(*TURNING)) * rng.choice((-1., 1.)) * times / times[-1]
+    path = np.stack([T @ se3_exp(np.array([0., 0., 0., 0., angle, 0.])) for T, angle in zip(wanted, turn, strict=True)])
+    seen = [raycast(scene, camera, T, 0., SAMPLES, threads=1) for T in path]
+    return {'K': camera.K, 'reference_image': np.stack([view.image for view in seen]),
+            'reference_z_depth': np.stack([view.z_depth for view in seen]), 'reference_T_world_camera': path,
+            'reference_times': times, 'target_T_world_camera': wanted,
+            'target_image': np.stack([raycast(scene, camera, T, 0., SAMPLES, threads=1).image for T in wanted])}
+
+
+def _random_camera(rng: np.random.Generator, config: ClipConfig) -> PinholeCamera:
+    focal = rng.uniform(.55, 1.) * config.width
+    return PinholeCamera(focal, focal, (config.width - 1) / 2, (config.height - 1) / 2, config.width, config.height)
+
+
+def _assemble(recording: Reference, T_world_camera: np.ndarray, truth: np.ndarray, max_views: int) -> Clips:
     """Render the recording from the poses [21, 4, 4] as the simulator does, block by block."""
     from inspatio_ros.spatial.constraint import SpatialConstraint
     from inspatio_ros.spatial.fill import fill
-    constraint = SpatialConstraint(recording, recording.camera)
+    constraint = SpatialConstraint(recording, recording.camera, max_views=max_views)
     filled, masks, references = [], [], []
     for start, count in zip((0, BLOCKS[0]), BLOCKS, strict=True):
         part = slice(start, start + count)

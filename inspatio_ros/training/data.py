@@ -8,6 +8,7 @@ each frame ('aligned') or three still frames for each block ('stills'): the simu
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,6 +61,7 @@ class ClipFolder:
         self.skipped: set[str] = set()
         self._drawn = 0
         self._clips: dict[str, Clips] = {}
+        self._sources: dict[str, dict[str, str]] = {}
         self.refresh()
         if not self._clips:
             raise RecordingError(f'{folder} holds no usable clip; make some with '
@@ -70,9 +72,14 @@ class ClipFolder:
         return len(self._clips)
 
     def description(self) -> str:
-        """Say what the clips are, for the metadata of weights."""
-        names = sorted(self._clips)
-        return f'{len(names)} clips of procedural scenes, {names[0]} to {names[-1]}, named after their seeds'
+        """Say what the clips are and what they were made from, for the metadata of weights."""
+        about = [self._sources[name] for name in sorted(self._clips)]
+        seeds = sorted(int(each['seed']) for each in about if 'seed' in each)
+        parts = [f'{len(seeds)} clips of procedural scenes, seeds {_ranges(seeds)}'] if seeds else []
+        names = [json.loads(each['recording']) for each in about if 'recording' in each]
+        parts += [f'{names.count(name)} clips of the recording {name}' for name in sorted(set(names))]
+        other = len(about) - len(seeds) - len(names)
+        return '; '.join(parts + ([f'{other} clips of unknown origin'] if other else []))
 
     def refresh(self) -> None:
         """Read the clips that are not in memory yet; damaged ones are skipped and counted."""
@@ -80,7 +87,7 @@ class ClipFolder:
             if path.name in self._clips or path.name in self.skipped:
                 continue
             try:
-                self._clips[path.name] = _read_clip(path)
+                self._clips[path.name], self._sources[path.name] = _read_clip(path)
             except Exception as error:  # noqa: BLE001  whatever is wrong with one file, the others serve
                 self.skipped.add(path.name)
                 print(f'{path} is skipped: {error}')
@@ -161,7 +168,20 @@ def _stack(clips: list[Clips]) -> Clips:
     return Clips(**joined, stills=clips[0].stills)
 
 
-def _read_clip(path: Path) -> Clips:
+def _ranges(numbers: list[int]) -> str:
+    """Write rising numbers as ranges: 1-3, 7, 9-10."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1][1:] = [number]
+        else:
+            parts.append([number])
+    return ', '.join('-'.join(map(str, part)) for part in parts)
+
+
+def _read_clip(path: Path) -> tuple[Clips, dict[str, str]]:
+    """Read a clip, and what it was made from: its metadata."""
     with safe_open(path, 'pt') as file:
         tensors = {name: file.get_tensor(name) for name in ('truth', 'filled', 'mask', 'reference')}
-        return Clips(**tensors, stills=file.metadata()['stills'] == 'true')
+        about = file.metadata()
+        return Clips(**tensors, stills=about['stills'] == 'true'), about

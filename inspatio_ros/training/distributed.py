@@ -281,12 +281,6 @@ class ScaledTrainer(Trainer):
         if agree(not bool(torch.isfinite(value)), self.device):
             self._check_finite(what, value.new_tensor(float('nan')) if bool(torch.isfinite(value)) else value)
 
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        if self.config.precision == 'float32':
-            return contextlib.nullcontext()
-        # Uncached: a weight that a pass without gradient has cast would have none in the passes after it.
-        return torch.autocast(self.device.type, getattr(torch, self.config.precision), cache_enabled=False)
-
     def _goes_on(self, started: float, stop_after: float) -> bool:
         return not agree(not super()._goes_on(started, stop_after), self.device)
 

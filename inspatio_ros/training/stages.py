@@ -22,8 +22,8 @@ from inspatio_ros.training.measure import measure
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.pca import start_from_components
 
-#: Keeps the root's slope finite.
-LEAST_SQUARE = 1e-6
+#: Squared error (40 dB) below which a clip gains no more weight in the joint stage.
+LEAST_SQUARE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class LossConfig:
     guide_dropout: float = 0.5
     #: Noise added to the true history, which at run time is a prediction.
     history_noise: float = 0.3
-    #: Weight of the pooled squared error beside the mean over clips of its root, in the joint stage.
-    pooled: float = 1.
+    #: Weight of the pooled squared error beside the relative one, in the joint stage.
+    pooled: float = 50.
     #: Weight of the latents' squared error in the joint stage.
-    latent: float = 0.005
+    latent: float = 0.05
 
 
 class AutoencoderStage:
@@ -149,14 +149,17 @@ class JointStage:
         error = nets.autoencoder.decode(part, nets.guide(window), clamp=False).float() - unit(
             window.truth.to(nets.device))
         square = error.square().mean(dim=(1, 2, 3, 4))
-        # Between PSNR's mean over clips (the logarithm, which hardly sees clips with large holes) and the pooled error
-        # (which sees nothing else): the root.
-        loss = torch.sqrt(square + LEAST_SQUARE).mean() + self.config.pooled * square.mean()
+        # PSNR's mean over clips is a logarithm, whose slope is one over a clip's error. A window's error says little of
+        # its clip's (many windows hold no hole), so the slope is taken from the filled render's, over the whole clip.
+        relative = square / (fill_error(clips).to(square) + LEAST_SQUARE)
+        # The pooled error beside it sees the clips with large holes, which the relative one hardly does.
+        loss = relative.mean() + self.config.pooled * square.mean()
         if self.config.latent:
             with torch.no_grad():
                 truth = nets.autoencoder.encode(unit(clips.truth.to(nets.device))).float()
             loss = loss + self.config.latent * (latent - truth).square().mean()
-        return loss, {'psnr': float(-10 * torch.log10(square.detach()).mean())}
+        return loss, {'psnr': float(-10 * torch.log10(square.detach()).mean()),
+                      'relative': float(relative.detach().mean())}
 
     def validate(self) -> dict[str, float]:
         """Generate held-out clips."""
@@ -169,6 +172,11 @@ STAGES = {stage.name: stage for stage in (AutoencoderStage, InitialisationStage,
 def first_frames(clips: Clips, count: int) -> Clips:
     """Keep the first block of clips; their reference is left as it is."""
     return Clips(clips.truth[:, :count], clips.filled[:, :count], clips.mask[:, :count], clips.reference, clips.stills)
+
+
+def fill_error(clips: Clips) -> Tensor:
+    """Give the mean squared error [B] of the filled render of clips, colours in [0, 1]."""
+    return (unit(clips.filled) - unit(clips.truth)).square().mean(dim=(1, 2, 3, 4))
 
 
 def blank(render: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

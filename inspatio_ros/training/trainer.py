@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from inspatio_ros.errors import InspatioError
+from inspatio_ros.star.speed import cpu_multiplies_bfloat16
 from inspatio_ros.training.checkpoint import (
     CheckpointError,
     CheckpointFolder,
@@ -48,10 +49,21 @@ class TrainerConfig:
     clip: float = 1.
     ema: float = 0.99
     seed: int = 0
-    #: 'bfloat16' runs matrix products in bf16 (autocast), 'float32' nothing.
-    precision: str = 'bfloat16'
+    #: What matrix products run in: 'bfloat16' (autocast), 'float32', or 'auto': bfloat16 where the device has units for
+    #: it; elsewhere it would be several times as slow.
+    precision: str = 'auto'
     save_every: int = 200
     log_every: int = 10
+
+
+def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Run matrix products in a TrainerConfig.precision."""
+    if precision == 'auto':
+        precision = 'bfloat16' if device.type == 'cuda' or cpu_multiplies_bfloat16() else 'float32'
+    if precision == 'float32':
+        return contextlib.nullcontext()
+    # Uncached: a weight that a pass without gradient has cast would have none in the passes after it.
+    return torch.autocast(device.type, getattr(torch, precision), cache_enabled=False)
 
 
 class Stage(Protocol):
@@ -211,9 +223,7 @@ class Trainer:
                             f'at step {self.step}; {kept}')
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        if self.config.precision == 'float32':
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, getattr(torch, self.config.precision))
+        return autocast(self.config.precision, self.device)
 
     @contextlib.contextmanager
     def _writer(self) -> Iterator[Any]:
