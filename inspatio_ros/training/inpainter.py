@@ -19,14 +19,12 @@ from inspatio_ros.evaluation.inpainter import Inpainter, describe
 from inspatio_ros.star.checkpoint import save_tensors
 from inspatio_ros.training.data import ClipFolder, crop, unit
 from inspatio_ros.training.memory import keep_freed_memory
+from inspatio_ros.training.stages import LossConfig, relative_error
 from inspatio_ros.training.trainer import Trainer, TrainerConfig
 
 WEIGHTS_FILE = 'inpainter.safetensors'
-#: As nano's stages together.
-STEPS = 4700
-#: Beside the mean over clips of the error's logarithm, which is what PSNR judges: the weight of the error itself.
-_POOLED = 10.
-_LEAST_ERROR = 1e-5
+#: As nano's stages together (config/training/nano.yaml).
+STEPS = 1750
 
 
 class InpainterStage:
@@ -41,9 +39,10 @@ class InpainterStage:
 
     def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Complete a window of every frame of some clips."""
-        clips, _, _ = crop(self.clips.draw(batch_size, generator), *self.window, self.net.config.multiple, generator)
-        square = self._errors(clips.filled, clips.mask, clips.truth)
-        loss = torch.log(square + _LEAST_ERROR).mean() + _POOLED * square.mean()
+        clips = self.clips.draw(batch_size, generator)
+        window, _, _ = crop(clips, *self.window, self.net.config.multiple, generator)
+        square = self._errors(window.filled, window.mask, window.truth)
+        loss = relative_error(square, clips) + LossConfig.pooled * square.mean()
         return loss, {'psnr': float(-10 * torch.log10(square.detach()).mean())}
 
     @torch.no_grad()

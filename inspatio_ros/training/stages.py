@@ -149,17 +149,15 @@ class JointStage:
         error = nets.autoencoder.decode(part, nets.guide(window), clamp=False).float() - unit(
             window.truth.to(nets.device))
         square = error.square().mean(dim=(1, 2, 3, 4))
-        # PSNR's mean over clips is a logarithm, whose slope is one over a clip's error. A window's error says little of
-        # its clip's (many windows hold no hole), so the slope is taken from the filled render's, over the whole clip.
-        relative = square / (fill_error(clips).to(square) + LEAST_SQUARE)
+        relative = relative_error(square, clips)
         # The pooled error beside it sees the clips with large holes, which the relative one hardly does.
-        loss = relative.mean() + self.config.pooled * square.mean()
+        loss = relative + self.config.pooled * square.mean()
         if self.config.latent:
             with torch.no_grad():
                 truth = nets.autoencoder.encode(unit(clips.truth.to(nets.device))).float()
             loss = loss + self.config.latent * (latent - truth).square().mean()
         return loss, {'psnr': float(-10 * torch.log10(square.detach()).mean()),
-                      'relative': float(relative.detach().mean())}
+                      'relative': float(relative.detach())}
 
     def validate(self) -> dict[str, float]:
         """Generate held-out clips."""
@@ -174,9 +172,14 @@ def first_frames(clips: Clips, count: int) -> Clips:
     return Clips(clips.truth[:, :count], clips.filled[:, :count], clips.mask[:, :count], clips.reference, clips.stills)
 
 
-def fill_error(clips: Clips) -> Tensor:
-    """Give the mean squared error [B] of the filled render of clips, colours in [0, 1]."""
-    return (unit(clips.filled) - unit(clips.truth)).square().mean(dim=(1, 2, 3, 4))
+def relative_error(square: Tensor, clips: Clips) -> Tensor:
+    """Give the mean over clips of a window's squared error [B], relative to that of the filled render of the clip.
+
+    PSNR's mean over clips is a logarithm, whose slope is one over a clip's error. A window's error says little of its
+    clip's (many windows hold no hole), so the slope is taken from the filled render's, over the whole clip.
+    """
+    filled = (unit(clips.filled) - unit(clips.truth)).square().mean(dim=(1, 2, 3, 4))
+    return (square / (filled.to(square) + LEAST_SQUARE)).mean()
 
 
 def blank(render: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
