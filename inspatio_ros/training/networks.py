@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from inspatio_ros.config import GeneratorConfig
+from inspatio_ros.evaluation.ablation import AblatedBlocks, taken_away
 from inspatio_ros.star.autoencoder import TinyAutoencoder
 from inspatio_ros.star.cache import Cache
 from inspatio_ros.star.condition import pack_mask
@@ -37,9 +38,12 @@ class Conditions:
 
 
 class Networks:
-    """Autoencoder and transformer of one GeneratorConfig, on one device."""
+    """Autoencoder and transformer of one GeneratorConfig, on one device.
 
-    def __init__(self, config: GeneratorConfig, device: str = 'cpu', seed: int = 0) -> None:
+    `ablation`, one of evaluation.ablation.ABLATIONS, trains without a part: the networks never see it.
+    """
+
+    def __init__(self, config: GeneratorConfig, device: str = 'cpu', seed: int = 0, ablation: str = '') -> None:
         torch.manual_seed(seed)
         self.config = config
         self.device = torch.device(device)
@@ -47,7 +51,11 @@ class Networks:
         self.transformer = DiffusionTransformer(config.transformer).to(self.device)
         self.scheduler = FlowScheduler(config.scheduler)
         self.text = text_embedding(config).to(self.device)
+        without = taken_away(ablation)
+        self._renders = 'render' not in without
         self.blocks = BlockGenerator(config, self.transformer, self.scheduler, self.text)
+        if without - {'render'}:
+            self.blocks = AblatedBlocks(self.blocks, without)
 
     @property
     def frames(self) -> int:
@@ -56,7 +64,9 @@ class Networks:
 
     def guide(self, clips: Clips) -> tuple[Tensor, Tensor]:
         """Give the filled render and the mask of clips, as the guided decoder wants them."""
-        return unit(clips.filled.to(self.device)), clips.mask.to(self.device, torch.float32)
+        filled, mask = unit(clips.filled.to(self.device)), clips.mask.to(self.device, torch.float32)
+        # What filling makes of a render that shows nothing: mid grey.
+        return (filled, mask) if self._renders else (torch.full_like(filled, 0.5), torch.zeros_like(mask))
 
     @torch.no_grad()
     def conditions(self, clips: Clips) -> Conditions:

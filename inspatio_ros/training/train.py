@@ -42,10 +42,12 @@ class Plan:
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     jdmd: JdmdConfig = field(default_factory=JdmdConfig)
     scale: ScaleConfig = field(default_factory=ScaleConfig)
+    #: What the generator is trained without (evaluation/ablation.py), '' for nothing.
+    ablation: str = ''
 
 
 #: What a configuration file may hold.
-KEYS = ('generator', 'loss', 'stages', 'further_stages', 'teacher', 'jdmd', 'scale', 'seed')
+KEYS = ('generator', 'loss', 'stages', 'further_stages', 'teacher', 'jdmd', 'scale', 'seed', 'ablation')
 
 
 def read_plan(path: Path) -> Plan:
@@ -64,7 +66,7 @@ def read_plan(path: Path) -> Plan:
                 stages['stages'], seed, stages['further_stages'],
                 read_settings(TeacherConfig, plain.get('teacher', {})),
                 read_settings(JdmdConfig, plain.get('jdmd', {})),
-                read_settings(ScaleConfig, plain.get('scale', {})))
+                read_settings(ScaleConfig, plain.get('scale', {})), str(plain.get('ablation', '')))
 
 
 def _read_stages(path: Path, plain: dict[str, Any], known: Sequence[str], seed: int) -> dict[str, TrainerConfig]:
@@ -91,7 +93,7 @@ def train(plan: Plan, stage: str, data: Path, output: Path, device: str = 'cpu',
 
     """
     clips, held_out = ClipFolder(data / 'train'), ClipFolder(data / 'held_out')
-    networks = Networks(plan.generator, device, plan.seed)
+    networks = Networks(plan.generator, device, plan.seed, plan.ablation)
     if weights:
         start_from(networks, weights)
     further = FurtherStages(networks, clips, held_out, plan.teacher, plan.jdmd, real, weights)
@@ -120,6 +122,8 @@ def train(plan: Plan, stage: str, data: Path, output: Path, device: str = 'cpu',
     if wanted[-1] not in TEACHER_OF.values():
         about = {'data': clips.description(), 'seed': plan.seed, 'steps': steps,
                  'held_out_data': held_out.description(), 'held_out_psnr': measure(networks, held_out)}
+        if plan.ablation:
+            about['ablation'] = plan.ablation
         _export(networks, output / 'weights', about, weights is None)
     return networks
 
@@ -135,7 +139,9 @@ def _description(plan: Plan, name: str) -> dict[str, Any]:
     """Give what must agree with a checkpoint for it to go on."""
     settings = {'jdmd': {'jdmd': to_dict(plan.jdmd)}, 'motion_teacher': {'teacher': to_dict(plan.teacher)},
                 'real_teacher': {'teacher': to_dict(plan.teacher)}}
-    return {'generator': to_dict(plan.generator), **settings.get(name, {})}
+    # The autoencoder is the same whatever the generator is trained without.
+    ablation = {'ablation': plan.ablation} if plan.ablation and name != 'autoencoder' else {}
+    return {'generator': to_dict(plan.generator), **settings.get(name, {}), **ablation}
 
 
 def _export(networks: Networks, folder: Path, about: dict[str, Any], limited: bool) -> None:

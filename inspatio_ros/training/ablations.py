@@ -1,0 +1,195 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Train the generator once more without each of its parts, measure all of them, and lay the figures side by side.
+
+`python -m inspatio_ros.training.ablations --config FILE --data DATA --run RUN --output DIR` takes what RUN holds (the
+stages of `--stage all`, and for the rows of distillation the two teachers) and trains what a row changes, for as many
+steps as the whole has. A row that is done is not trained again. DIR gets a folder a row, `ablations.md` and
+`ablations.png`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inspatio_ros.errors import ConfigurationError, InspatioError
+from inspatio_ros.training.train import Plan, read_plan, train
+
+SUITES = ('scenes', 'memory', 'roam')
+TEACHERS = ('motion_teacher', 'real_teacher')
+#: Frames of a suite that the sheet of pictures shows.
+PICTURES = 4
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: what it says, what the generator is trained without, and how it is distilled."""
+
+    about: str
+    ablation: str = ''
+    #: Tasks of the distillation; none for the initialisation alone.
+    tasks: tuple[str, ...] = ()
+
+
+ROWS = {
+    'initialisation': Row('initialisation only'),
+    'no_reference': Row('initialisation, no reference in the cache', 'no_reference'),
+    'no_history': Row('initialisation, no history', 'no_history'),
+    'no_render': Row('initialisation, no render', 'no_render'),
+    'ctrl': Row('L_ctrl only', tasks=('ctrl',)),
+    'vis': Row('L_vis only', tasks=('vis',)),
+    'jdmd': Row('L_vis and L_ctrl (JDMD)', tasks=('vis', 'ctrl')),
+}
+
+#: Columns of the table: heading, suite, where the figure lies (under the generator's own), digits.
+_COLUMNS = (
+    ('all', 'scenes', ('psnr', 'all'), 2), ('known', 'scenes', ('psnr', 'known'), 2),
+    ('holes', 'scenes', ('psnr', 'holes'), 2), ('sharp', 'scenes', ('gradient_energy_in_holes',), 2),
+    ('Frechet', 'scenes', ('frechet_distance',), 3), ('rot °', 'scenes', ('camera', 'rotation_degrees'), 3),
+    ('other frame', 'memory', ('psnr_of_answers', 'another frame'), 2),
+    ('block before', 'memory', ('psnr_of_answers', 'block before'), 2),
+    ('revisit', 'memory', ('revisit', 'holes', 'psnr'), 2), ('turns', 'roam', ('psnr', 'all'), 2),
+)
+
+
+def train_row(plan: Plan, row: Row, data: Path, run: Path, folder: Path, device: str = 'cpu') -> Path:
+    """Train what a row changes, from what RUN holds; gives the folder of its weights."""
+    stages = list(plan.stages)
+    changed = ['jdmd'] if row.tasks else stages[1:] if row.ablation else []
+    if not changed:
+        return _weights(run / 'weights')
+    needed = [*stages, *TEACHERS] if row.tasks else stages[:1]
+    folder.mkdir(parents=True, exist_ok=True)
+    for stage in needed:
+        _share(run / stage, folder / stage)
+    if row.tasks:
+        plan = replace(plan, jdmd=replace(plan.jdmd, tasks=row.tasks))
+    train(replace(plan, ablation=row.ablation), 'jdmd' if row.tasks else 'all', data, folder, device)
+    return _weights(folder / 'weights')
+
+
+def measure_row(row: Row, weights: Path, folder: Path, suites: Sequence[str], count: int | None = None,
+                device: str = 'cpu') -> dict[str, dict[str, Any]]:
+    """Measure weights on the suites; gives the generator's own figures by suite, and writes a report for each."""
+    from inspatio_ros.evaluation.candidates import observe
+    from inspatio_ros.evaluation.latents import open_autoencoder
+    from inspatio_ros.evaluation.protocol import TRUTH, Setting, evaluate
+    from inspatio_ros.evaluation.report import write_report
+    from inspatio_ros.evaluation.suites import open_suite
+    from inspatio_ros.star.checkpoint import load_config
+    from inspatio_ros.star.pipeline import StarPipeline
+    name = load_config(weights).name
+    candidates = observe(StarPipeline.load(name, weights, device), (row.ablation,) if row.ablation else ())
+    # A network that was trained without a part is measured without it alone.
+    chosen = {name: list(candidates.values())[-1]}
+    # Distances are taken in the latents of the shipped weights, so that all rows have one measure.
+    setting = Setting(device=device, autoencoder=open_autoencoder(None, device), tell=lambda line: None)
+    found = {}
+    for suite in suites:
+        place = folder / suite
+        place.mkdir(parents=True, exist_ok=True)
+        result = evaluate(open_suite(suite, count), chosen, setting)
+        write_report(result, place)
+        np.savez_compressed(place / 'pictures.npz', **{
+            kind: np.stack([images[key] for _, images in result.pictures[:PICTURES] if key in images])
+            for kind, key in (('made', name), ('truth', TRUTH))})
+        found[suite] = result.figures['candidates'][name]
+    return found
+
+
+def table(rows: dict[str, dict[str, dict[str, Any]]]) -> str:
+    """Lay out figures (row -> suite -> figure) as Markdown; what was not measured is a dash."""
+    lines = ['| trained as | ' + ' | '.join(heading for heading, *_ in _COLUMNS) + ' |',
+             '|---' * (len(_COLUMNS) + 1) + '|']
+    for name, figures in rows.items():
+        cells = []
+        for _, suite, path, digits in _COLUMNS:
+            value: Any = figures.get(suite, {})
+            for key in path:
+                value = value.get(key) if isinstance(value, dict) else None
+            cells.append('–' if value is None else f'{value:.{digits}f}')
+        lines.append(f'| {ROWS[name].about} | ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines)
+
+
+def _sheet(folders: dict[str, Path]) -> np.ndarray:
+    """Show the same frames of every row, the truth last."""
+    from inspatio_ros.evaluation import pictures
+    made = {ROWS[name].about: np.load(folder / SUITES[0] / 'pictures.npz') for name, folder in folders.items()}
+    last = next(iter(made.values()))
+    rows = [pictures.Row(about, list(shown['made'])) for about, shown in made.items()]
+    columns = [f'{SUITES[0]} {index + 1}' for index in range(len(last['truth']))]
+    return pictures.contact_sheet(columns, [*rows, pictures.Row('truth', list(last['truth']))])
+
+
+def _share(source: Path, place: Path) -> None:
+    """Let a row go on from a stage of the whole run, without copying it."""
+    if not (source / 'checkpoints').is_dir():
+        raise ConfigurationError(f'{source} holds no checkpoints; train stage {source.name} first')
+    if not place.exists():
+        place.symlink_to(source.resolve(), target_is_directory=True)
+
+
+def _weights(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise ConfigurationError(f'{folder} holds no weights; train all stages first')
+    return folder
+
+
+def ablate(plan: Plan, names: Sequence[str], data: Path, run: Path, output: Path, suites: Sequence[str] = SUITES,
+           count: int | None = None, device: str = 'cpu') -> str:
+    """Train and measure rows, those that are not done yet; writes and gives the table."""
+    from inspatio_ros.evaluation.pictures import write_bytes, write_png
+    figures, folders = {}, {}
+    for name in names:
+        folder, done = output / name, output / name / 'figures.json'
+        if not done.is_file():
+            weights = train_row(plan, ROWS[name], data, run, folder, device)
+            found = measure_row(ROWS[name], weights, folder, suites, count, device)
+            write_bytes(done, (json.dumps(found, indent=1) + '\n').encode())
+        figures[name], folders[name] = json.loads(done.read_text()), folder
+        print(table(figures), flush=True)
+    write_bytes(output / 'ablations.md', (table(figures) + '\n').encode())
+    if SUITES[0] in suites:
+        write_png(output / 'ablations.png', _sheet(folders))
+    return table(figures)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Ablate from the command line."""
+    parser = argparse.ArgumentParser(prog='python -m inspatio_ros.training.ablations', description=__doc__)
+    parser.add_argument('--config', type=Path, required=True, help='the configuration that RUN was trained with')
+    parser.add_argument('--data', type=Path, required=True, help='folder with train/ and held_out/')
+    parser.add_argument('--run', type=Path, required=True, help='folder of the whole: stages, teachers, weights')
+    parser.add_argument('--output', type=Path, required=True, help='folder for the rows, the table and the pictures')
+    parser.add_argument('--rows', nargs='+', choices=ROWS, default=list(ROWS))
+    parser.add_argument('--suites', nargs='+', choices=SUITES, default=list(SUITES))
+    parser.add_argument('--clips', type=int, help="clips of each suite (default: the suite's own)")
+    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--threads', type=int, help='CPU threads (all cores if left out)')
+    options = parser.parse_args(arguments)
+    import torch
+
+    from inspatio_ros.training.memory import keep_freed_memory
+    keep_freed_memory()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    try:
+        ablate(read_plan(options.config), options.rows, options.data, options.run, options.output, options.suites,
+               options.clips, options.device)
+    except InspatioError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,76 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Training without a part, and the table of what each part is worth."""
+
+from __future__ import annotations
+
+import cv2
+import pytest
+import torch
+from test_training import LOSS, TINY, make_clip
+
+from inspatio_ros.errors import ConfigurationError
+from inspatio_ros.evaluation.ablation import ABLATIONS
+from inspatio_ros.training.ablations import ROWS, ablate, table, train_row
+from inspatio_ros.training.data import ClipFolder, save_clip
+from inspatio_ros.training.networks import Networks
+from inspatio_ros.training.train import Plan, train
+from inspatio_ros.training.trainer import TrainerConfig
+
+SHORT = TrainerConfig(steps=2, batch_size=1, precision='float32', warmup_steps=1)
+PLAN = Plan(TINY, LOSS, {'autoencoder': SHORT, 'initialisation': SHORT, 'joint': SHORT}, 0)
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('data')
+    for name, seeds in (('train', range(2)), ('held_out', range(10, 11))):
+        for seed in seeds:
+            save_clip(folder / name / f'clip_{seed:06d}.safetensors', make_clip(seed), {'seed': seed})
+    return folder
+
+
+@pytest.fixture(scope='module')
+def run(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('run')
+    train(PLAN, 'all', data, folder)
+    return folder
+
+
+@pytest.mark.parametrize('ablation', ABLATIONS)
+def test_networks_never_see_what_they_are_trained_without(data, ablation):
+    clips = ClipFolder(data / 'train').draw(1, torch.Generator().manual_seed(0))
+    networks = Networks(TINY, ablation=ablation)
+    for parameter in networks.transformer.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+
+    def made(changed):
+        return networks.generate(changed, torch.Generator().manual_seed(1))
+
+    other = ClipFolder(data / 'held_out').draw(1, torch.Generator().manual_seed(0))
+    reference = type(clips)(clips.truth, clips.filled, clips.mask, other.reference, clips.stills)
+    render = type(clips)(clips.truth, other.filled, clips.mask, clips.reference, clips.stills)
+    assert torch.equal(made(reference), made(clips)) == (ablation in ('no_reference', 'no_cache'))
+    assert torch.equal(made(render), made(clips)) == (ablation == 'no_render')
+
+
+def test_rows_are_trained_from_the_whole_run_measured_once_and_laid_side_by_side(data, run, tmp_path, capsys):
+    names = ['initialisation', 'no_history']
+    text = ablate(PLAN, names, data, run, tmp_path, ('scenes',), 1)
+    assert [line.split('|')[1].strip() for line in text.splitlines()[2:]] == [ROWS[name].about for name in names]
+    assert (tmp_path / 'ablations.md').read_text() == text + '\n'
+    assert cv2.imread(str(tmp_path / 'ablations.png')).shape[0] > 3 * 32
+    assert not (tmp_path / 'initialisation' / 'weights').exists(), 'the whole is not trained again'
+    before = (tmp_path / 'no_history' / 'weights' / 'transformer.safetensors').stat().st_mtime_ns
+    assert ablate(PLAN, names, data, run, tmp_path, ('scenes',), 1) == text
+    assert (tmp_path / 'no_history' / 'weights' / 'transformer.safetensors').stat().st_mtime_ns == before
+
+
+def test_distillation_without_teachers_is_refused_by_name(data, run, tmp_path):
+    with pytest.raises(ConfigurationError, match='train stage motion_teacher first'):
+        train_row(PLAN, ROWS['jdmd'], data, run, tmp_path / 'jdmd')
+
+
+def test_what_was_not_measured_is_a_dash():
+    row = table({'ctrl': {'scenes': {'psnr': {'all': 20.126}}}}).splitlines()[-1]
+    assert row == '| L_ctrl only | 20.13 ' + '| – ' * 9 + '|'
