@@ -265,7 +265,9 @@ def test_stages_run_one_after_the_other_and_go_on_where_they_stopped(data, tmp_p
     assert train('real_teacher', '--real', str(video)) == 0
     assert train('jdmd') == 0
     weights = tmp_path / 'run' / 'weights'
-    assert 'jdmd' in TensorFile(weights / 'transformer.safetensors').metadata['steps']
+    about = TensorFile(weights / 'transformer.safetensors').metadata
+    assert 'jdmd' in about['steps']
+    assert about['real_data'] == '["video.mp4"]', 'the name alone: no folder of this machine'
 
     few['steps'] = 3
     assert train('jdmd') == 0

@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from inspatio_ros.config import from_dict
 from inspatio_ros.errors import ConfigurationError
+from inspatio_ros.evaluation.pictures import write_bytes
 from inspatio_ros.training.data import ClipFolder
 from inspatio_ros.training.jdmd import JdmdConfig, JdmdStage
 from inspatio_ros.training.networks import Networks
@@ -22,6 +24,8 @@ FURTHER_STAGES = ('motion_teacher', 'real_teacher', 'jdmd')
 ALIASES = {'causal_init': 'initialisation'}
 #: The teacher of each task.
 TEACHER_OF = {'ctrl': 'motion_teacher', 'vis': 'real_teacher'}
+#: Beside the real teacher's checkpoints: the names of the recordings that it was trained on.
+SOURCES_FILE = 'sources.json'
 
 
 def read_settings(cls: type, plain: dict[str, Any]) -> Any:
@@ -29,6 +33,12 @@ def read_settings(cls: type, plain: dict[str, Any]) -> Any:
     if 'noise' in plain:
         plain = {**plain, 'noise': from_dict(NoiseLevels, plain['noise'])}
     return from_dict(cls, plain)
+
+
+def sources_in(folder: Path) -> list[str]:
+    """Name the recordings that the real teacher in a folder was trained on; none if there is no such teacher."""
+    path = folder / SOURCES_FILE
+    return json.loads(path.read_text()) if path.is_file() else []
 
 
 class FurtherStages:
@@ -56,6 +66,11 @@ class FurtherStages:
     def done(self, name: str, step: int) -> None:
         """Take note of how far a stage has been trained."""
         self._trained[name] = step
+
+    def note_sources(self, folder: Path) -> None:
+        """Write down what the real teacher was trained on, beside what an earlier command named."""
+        names = {*sources_in(folder), *(Path(path).name for path in self.real)}
+        write_bytes(folder / SOURCES_FILE, (json.dumps(sorted(names)) + '\n').encode())
 
     def _ready_teachers(self) -> dict[str, Denoiser]:
         for task in self.jdmd.tasks:

@@ -19,7 +19,14 @@ from inspatio_ros.errors import ConfigurationError, InspatioError
 from inspatio_ros.training.data import ClipFolder
 from inspatio_ros.training.distributed import ScaleConfig, ScaledTrainer, rank, start, stop, unsharded
 from inspatio_ros.training.export import export
-from inspatio_ros.training.further import ALIASES, FURTHER_STAGES, TEACHER_OF, FurtherStages, read_settings
+from inspatio_ros.training.further import (
+    ALIASES,
+    FURTHER_STAGES,
+    TEACHER_OF,
+    FurtherStages,
+    read_settings,
+    sources_in,
+)
 from inspatio_ros.training.jdmd import JdmdConfig
 from inspatio_ros.training.measure import measure
 from inspatio_ros.training.memory import keep_freed_memory
@@ -110,6 +117,8 @@ def train(plan: Plan, stage: str, data: Path, output: Path, device: str = 'cpu',
         trainer = ScaledTrainer(made, stages[name], output / name, device, _description(plan, name), plan.scale)
         if name in wanted:
             trainer.run(stop_after)
+            if name == TEACHER_OF['vis'] and rank() == 0:
+                further.note_sources(output / name)
         else:
             trainer.resume()
         _take_average(trainer)
@@ -124,6 +133,8 @@ def train(plan: Plan, stage: str, data: Path, output: Path, device: str = 'cpu',
                  'held_out_data': held_out.description(), 'held_out_psnr': measure(networks, held_out)}
         if plan.ablation:
             about['ablation'] = plan.ablation
+        if wanted[-1] == 'jdmd' and 'vis' in plan.jdmd.tasks:
+            about['real_data'] = sources_in(output / TEACHER_OF['vis'])
         _export(networks, output / 'weights', about, weights is None)
     return networks
 
