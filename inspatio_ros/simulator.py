@@ -187,6 +187,12 @@ def resolve_device(device: str) -> str:
     import torch
     if device == 'auto':
         return 'cuda' if torch.cuda.is_available() else 'cpu'
-    if device.startswith('cuda') and not torch.cuda.is_available():
+    kind, _, number = device.partition(':')
+    if kind not in ('cpu', 'cuda') or (number and not number.isdigit()):
+        raise ConfigurationError(f'device {device!r} is unknown; choose one of auto, cpu, cuda, cuda:1')
+    if kind == 'cuda' and not torch.cuda.is_available():
         raise ConfigurationError(f"device {device!r} was asked for, but torch sees no GPU; choose 'auto' or 'cpu'")
+    if kind == 'cuda' and number and int(number) >= torch.cuda.device_count():
+        raise ConfigurationError(f'device {device!r} was asked for, but torch sees {torch.cuda.device_count()} GPU(s), '
+                                 'numbered from 0')
     return device

@@ -13,6 +13,7 @@ pytest.importorskip('rclpy')
 
 import rclpy  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
+from faulty_recordings import FAULTS, write_faulty, write_truncated_weights  # noqa: E402
 from geometry_msgs.msg import PoseWithCovarianceStamped, Twist, TwistStamped  # noqa: E402
 from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
 from nav_msgs.msg import Odometry, Path  # noqa: E402
@@ -112,6 +113,28 @@ def test_configure_is_refused_with_one_line(parameters, message, capfd):
                 'drive': 'twist', 'publish_clock': False}
         for name, default in good.items():
             assert graph.node.set_parameters([Parameter(name, value=default)])[0].successful
+        assert graph.node.trigger_configure() == SUCCESS
+
+
+def test_configure_names_the_fault_of_any_recording_and_of_weights(tmp_path, capfd):
+    def refused(**parameters):
+        assert all(result.successful for result in graph.node.set_parameters(
+            [Parameter(name, value=str(value)) for name, value in parameters.items()]))
+        capfd.readouterr()
+        assert graph.node.trigger_configure() == FAILURE
+        line, = [line for line in capfd.readouterr().err.splitlines() if 'ERROR' in line]
+        return line
+
+    with private_graph() as graph:
+        for number, (fault, (_, words)) in enumerate(FAULTS.items()):
+            (tmp_path / str(number)).mkdir()
+            recording = write_faulty(tmp_path / str(number), fault)
+            line = refused(reference=recording)
+            assert f'cannot configure: {recording}' in line and words in line
+        line = refused(reference=small_recording(), generator='nano', weights=write_truncated_weights(tmp_path))
+        assert 'transformer.safetensors is truncated' in line
+        assert 'is unknown; choose one of auto, cpu, cuda, cuda:1' in refused(generator='render', device='abacus')
+        graph.node.set_parameters([Parameter('device', value='cpu')])
         assert graph.node.trigger_configure() == SUCCESS
 
 

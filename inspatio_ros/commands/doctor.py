@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Say what works on this machine, what is missing, and the line that mends it.
 
-Exit code 0 if the main job (`inspatio demo`) can run here, 1 if something it needs is missing.
+Exit code 0 if the main job (`inspatio demo`) can run here, 1 if something it needs, or the folder that --weights names,
+is missing.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         print(finding, flush=True)
         if finding.needed and not finding.works:
             lacking.append(finding.name)
-    print(f'The main job cannot run here: {", ".join(lacking)} missing.' if lacking
+    print(f'What was asked for cannot run here: {", ".join(lacking)} missing.' if lacking
           else 'The main job can run here: inspatio demo')
     return 1 if lacking else 0
 
@@ -153,7 +154,8 @@ def check_large_weights(weights: str | None) -> Finding:
         found = [find_file(folder, TRANSFORMER_FILES, 'transformer'),
                  find_file(folder, AUTOENCODER_FILES, 'autoencoder')]
     except (InspatioError, ImportError) as error:
-        return Finding('1.3b weights', False, str(error), needed=False)
+        # Who names a folder needs what is in it.
+        return Finding('1.3b weights', False, str(error), needed=weights is not None)
     return Finding('1.3b weights', True, f'{", ".join(path.name for path in found)} in {folder}', needed=False)
 
 

@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from inspatio_ros.errors import ConfigurationError
@@ -18,7 +18,7 @@ from inspatio_ros.errors import ConfigurationError
 def size(text: str) -> tuple[int, int]:
     """Read WIDTHxHEIGHT, for example 192x128."""
     width, cross, height = text.lower().partition('x')
-    if not (cross and width.isdigit() and height.isdigit()):
+    if not (cross and width.isdigit() and height.isdigit() and int(width) and int(height)):
         raise argparse.ArgumentTypeError(f'{text!r} is not WIDTHxHEIGHT, for example 192x128')
     return int(width), int(height)
 
@@ -70,21 +70,40 @@ def output_folder(path: str | Path, known: Sequence[str], force: bool) -> Iterat
     """
     path = Path(path)
     _check_output(path, known, force)
+    above = _missing_above(path)
+    partial = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f'.{path.name}.', dir=path.parent))
-    except OSError as error:
-        raise ConfigurationError(f'cannot write the output folder {path}: {error.strerror or error}') from error
-    try:
-        partial.chmod(0o755)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = Path(tempfile.mkdtemp(prefix=f'.{path.name}.', dir=path.parent))
+            partial.chmod(0o755)
+        except OSError as error:
+            raise ConfigurationError(f'cannot write the output folder {path}: {error.strerror or error}') from error
         yield partial
         _move_into(partial, path)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+        if not path.exists():
+            _remove_empty(above)
+
+
+def _missing_above(path: Path) -> list[Path]:
+    """List the folders above a path that are still to be made, the innermost first."""
+    return [folder for folder in path.parents if not folder.exists()]
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _check_output(path: Path, known: Sequence[str], force: bool) -> None:
     if not path.exists():
+        file = next((folder for folder in path.parents if folder.exists() and not folder.is_dir()), None)
+        if file is not None:
+            raise ConfigurationError(f'cannot write the output folder {path}: {file} is a file')
         return
     if not path.is_dir():
         raise ConfigurationError(f'the output {path} is a file; name a folder')

@@ -116,9 +116,10 @@ def _sparse_points(reference: Reference, indices: np.ndarray) -> tuple[np.ndarra
 def _bounding_spheres(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Give a sphere about each frame's known points: middles [N, 3], radii [N]; -inf where nothing is known."""
     known = np.isfinite(points).all(axis=2, keepdims=True)
-    low = np.where(known, points, np.inf).min(axis=1)
-    high = np.where(known, points, -np.inf).max(axis=1)
-    middles = np.where(known.any(axis=1), (low + high) / 2, 0.)
+    any_known = known.any(axis=1)
+    low = np.where(any_known, np.where(known, points, np.inf).min(axis=1), 0.)
+    high = np.where(any_known, np.where(known, points, -np.inf).max(axis=1), 0.)
+    middles = (low + high) / 2
     radii = np.where(known, np.linalg.norm(points - middles[:, None], axis=2, keepdims=True), -np.inf).max(axis=(1, 2))
     return middles, radii
 
