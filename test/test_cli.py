@@ -46,7 +46,7 @@ def test_help_imports_nothing_heavy(command: list[str]) -> None:
 
 @pytest.mark.parametrize(('arguments', 'message'), [
     (['paint'], "invalid choice: 'paint'"),
-    (['render'], 'the following arguments are required: --trajectory'),
+    (['render'], 'one of the arguments --trajectory --hold-out is required'),
     (['demo', '--size', '192'], "'192' is not WIDTHxHEIGHT"),
     (['demo', '--duration', 'nan'], "'nan' is not a number above zero"),
     (['bench', '--frames', '0'], "'0' is not a whole number above zero"),

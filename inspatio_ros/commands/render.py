@@ -1,9 +1,13 @@
 # Copyright 2026 The inspatio_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Render a recording from every pose of a trajectory file.
+"""Render a recording from every pose of a trajectory file, or from those of frames kept out of it.
 
 Writes image/, mask/ (255 seen, 0 made up), depth/ (uint16 millimetres, 0 unknown), trajectory.txt (TUM, camera to
 world), video.mp4 and report.json: one frame for each pose of the file, in its order.
+
+With --hold-out N the poses are those of N frames that are kept out of the recording, evenly over it. What is rendered
+there is compared with what was recorded, over the pixels that the other frames know, after the gain of each channel was
+fitted: that is how well depth, poses and intrinsics of a recording fit together.
 """
 
 from __future__ import annotations
@@ -12,13 +16,15 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from inspatio_ros.commands import options
+from inspatio_ros.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from inspatio_ros.geometry import PinholeCamera
     from inspatio_ros.reference.base import Reference
     from inspatio_ros.simulator import Block, WorldSimulator
     from inspatio_ros.spatial.trajectory import Trajectory
@@ -32,8 +38,11 @@ DEPTH_SCALE, DEPTH_LIMIT = 1000., 65535
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `inspatio render`."""
     options.add_world(parser, generator='nano')
-    parser.add_argument('--trajectory', required=True, metavar='FILE',
-                        help="TUM, 4x4 world-to-camera lines, or the release's three text lines")
+    poses = parser.add_mutually_exclusive_group(required=True)
+    poses.add_argument('--trajectory', metavar='FILE',
+                       help="TUM, 4x4 world-to-camera lines, or the release's three text lines")
+    poses.add_argument('--hold-out', type=options.count, metavar='N',
+                       help='render at N frames kept out of the recording, and compare')
     parser.add_argument('--output', default='out/render', metavar='DIR', help='where to write (default: out/render)')
     parser.add_argument('--force', action='store_true', help='replace an earlier result in the output folder')
 
@@ -41,27 +50,73 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Render and write everything; nothing is left behind if it fails."""
     with options.output_folder(args.output, OUTPUTS, args.force) as folder:
-        reference, simulator, trajectory = _open(args)
-        report = render(simulator, trajectory, scene_times(reference, trajectory), folder)
+        whole, held_out, simulator, trajectory = _open(args)
+        report = render(simulator, trajectory, scene_times(whole, trajectory), folder, apart=bool(held_out))
+        if held_out:
+            report |= compare(whole, held_out, simulator.camera, folder)
         (folder / 'report.json').write_text(json.dumps(report, indent=2) + '\n')
+    if held_out:
+        print(describe(report))
     print(f'{report["frames"]} frames {report["width"]}x{report["height"]} by {report["generator"]} in '
           f'{report["seconds"]:.1f} s ({report["frames_per_second"]:.1f} per second), '
           f'{100 * report["seen"]:.0f} % of the pixels seen in the recording: {args.output}')
     return 0
 
 
-def _open(args: argparse.Namespace) -> tuple[Reference, WorldSimulator, Trajectory]:
+def _open(args: argparse.Namespace) -> tuple[Reference, list[int], WorldSimulator, Trajectory]:
+    """Open the whole recording, say which frames are kept out, and give what renders which poses."""
     from inspatio_ros.reference import open_reference
     from inspatio_ros.simulator import WorldSimulator
-    from inspatio_ros.spatial.trajectory import read_trajectory
+    from inspatio_ros.spatial.trajectory import Trajectory, read_trajectory
     reference = open_reference(args.reference)
-    # The cheap mistake is found before the weights are read: a bad line of the trajectory file.
-    read_trajectory(args.trajectory, source_T_world_camera=reference.T_world_camera)
+    held_out = frames_to_hold_out(reference, args.hold_out) if args.hold_out else []
+    if not held_out:
+        # The cheap mistake is found before the weights are read: a bad line of the trajectory file.
+        read_trajectory(args.trajectory, source_T_world_camera=reference.T_world_camera)
     width, height = args.size or (None, None)
-    simulator = WorldSimulator(reference, args.generator, width, height, args.seed, args.device, weights=args.weights)
+    simulator = WorldSimulator(reference.without(held_out) if held_out else reference, args.generator, width, height,
+                               args.seed, args.device, weights=args.weights,
+                               frames_per_block=1 if held_out else None)
+    if held_out:
+        return reference, held_out, simulator, Trajectory(reference.times[held_out], reference.T_world_camera[held_out])
     trajectory = read_trajectory(args.trajectory, frame_rate=simulator.frame_rate,
                                  source_T_world_camera=reference.T_world_camera)
-    return reference, simulator, trajectory
+    return reference, held_out, simulator, trajectory
+
+
+def frames_to_hold_out(reference: Reference, count: int) -> list[int]:
+    """Choose frames evenly over a recording: of 250, five are 25, 75, 125, 175 and 225."""
+    if len(reference) < count + 2:
+        raise ConfigurationError(f'{reference.name} has {len(reference)} frames, too few to hold {count} out of; at '
+                                 'least two must be left')
+    return [int((i + 0.5) * len(reference) / count) for i in range(count)]
+
+
+def compare(whole: Reference, held_out: list[int], camera: PinholeCamera, folder: Path) -> dict[str, Any]:
+    """Compare the images written with the frames held out, as they look through `camera`: PSNR on known pixels."""
+    import cv2
+
+    from inspatio_ros.evaluation.metrics import for_json, gain_fit_psnr
+    from inspatio_ros.spatial.densify import grid_of_target, resample_colour
+    grid, figures = grid_of_target(whole.camera, camera), []
+    for i, index in enumerate(held_out):
+        image = cv2.imread(str(folder / 'image' / f'{i:06d}.png'))[..., ::-1]
+        known = cv2.imread(str(folder / 'mask' / f'{i:06d}.png'), cv2.IMREAD_UNCHANGED) > 0
+        truth = resample_colour(whole.frame(index).image, grid)
+        figures.append({'frame': index, 'psnr_db': for_json(gain_fit_psnr(image, truth, known), 2),
+                        'known': round(float(known.mean()), 4)})
+    usable = [figure['psnr_db'] for figure in figures if figure['psnr_db'] is not None]
+    return {'held_out': figures, 'held_out_median_psnr_db': round(float(np.median(usable)), 2) if usable else None}
+
+
+def describe(report: dict[str, Any]) -> str:
+    """Lay out how the held out frames compare, for people."""
+    lines = ['held out frame   PSNR on known pixels, gain fitted   known']
+    for figure in report['held_out']:
+        psnr = 'nothing known' if figure['psnr_db'] is None else f'{figure["psnr_db"]:.2f} dB'
+        lines.append(f'{figure["frame"]:14d}   {psnr:>33}   {100 * figure["known"]:4.0f} %')
+    median = report['held_out_median_psnr_db']
+    return '\n'.join([*lines, 'median ' + ('unknown' if median is None else f'{median:.2f} dB')])
 
 
 def scene_times(reference: Reference, trajectory: Trajectory) -> np.ndarray:
@@ -75,8 +130,13 @@ def scene_times(reference: Reference, trajectory: Trajectory) -> np.ndarray:
     return trajectory.times - trajectory.times[0] + start
 
 
-def render(simulator: WorldSimulator, trajectory: Trajectory, times: np.ndarray, folder: Path) -> dict:
-    """Render every pose of a trajectory into a folder and give the report."""
+def render(simulator: WorldSimulator, trajectory: Trajectory, times: np.ndarray, folder: Path,
+           apart: bool = False) -> dict[str, Any]:
+    """Render every pose of a trajectory into a folder and give the report.
+
+    `apart`: the poses are no path. Each is rendered from a fresh start in a block of its own, so that it neither shares
+    the views that a block is fused from with the others, nor follows from them.
+    """
     from inspatio_ros.evaluation.video import VideoWriter
     from inspatio_ros.tum import write_tum
     for name in ('image', 'mask', 'depth'):
@@ -86,7 +146,10 @@ def render(simulator: WorldSimulator, trajectory: Trajectory, times: np.ndarray,
     with VideoWriter(folder / 'video.mp4', simulator.width, simulator.height, simulator.frame_rate) as video:
         done = 0
         while done < total:
-            block, count = next_block(simulator, trajectory.T_world_camera[done:], times[done:])
+            if apart:
+                simulator.reset()
+            left = slice(done, done + 1 if apart else total)
+            block, count = next_block(simulator, trajectory.T_world_camera[left], times[left])
             for i in range(count):
                 write_frame(folder, done + i, block, i)
                 video.write(block.image[i])
