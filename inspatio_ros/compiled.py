@@ -8,10 +8,14 @@ after a change to one of the few helpers that other files use, delete `__pycache
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numba
+
+# Numba looks for threads in TBB first, and takes OpenMP where that is too old; users can do nothing with it.
+warnings.filterwarnings('ignore', 'The TBB threading layer requires TBB', numba.NumbaWarning)
 
 #: Reassociation is left out: it would change results with the compiler's version.
 FAST = {'contract', 'arcp', 'nsz', 'afn'}
