@@ -203,7 +203,7 @@ def test_srgb_table_is_srgb() -> None:
 
 # --- textures ---------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('pattern', [p for p in Pattern if p != Pattern.PLAIN])
+@pytest.mark.parametrize('pattern', [p for p in Pattern if p not in (Pattern.PLAIN, Pattern.IMAGE)])
 def test_every_pattern_shows_something_and_fades_in_the_distance(pattern: Pattern) -> None:
     material = Material(pattern, ((.1, .2, .6), (.9, .8, .3), (.9, .2, .1)), scale=.3, aspect=.7, grain=0., seed=5)
     builder = SceneBuilder()

@@ -4,14 +4,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from inspatio_ros.geometry import PinholeCamera
 from inspatio_ros.scenes.outdoors import random_outdoors
 from inspatio_ros.scenes.paths import leave, random_path
 from inspatio_ros.scenes.random_rooms import random_corridor, random_room
-from inspatio_ros.scenes.raycast import raycast
+from inspatio_ros.scenes.raycast import Image, raycast_path
 from inspatio_ros.scenes.scene import Scene
+
+#: Looks at a scene from poses [F, 4, 4] at times [F], with samples x samples rays a pixel: `raycast_path`, or another
+#: ray caster that gives the same.
+Cast = Callable[[Scene, PinholeCamera, np.ndarray, np.ndarray, int], Image]
 
 FRAME_RATE = 12.
 #: Seeds that nothing is ever trained on: those of validation and of published figures.
@@ -32,32 +38,30 @@ def random_scene(seed: int) -> Scene:
 
 
 def make_clip(seed: int, width: int, height: int, reference_frames: int, target_frames: int, samples: int = 2,
-              threads: int = 1, frame_rate: float = FRAME_RATE) -> dict[str, np.ndarray]:
+              frame_rate: float = FRAME_RATE, path: str = 'swing', scene: Scene | None = None,
+              cast: Cast = raycast_path) -> dict[str, np.ndarray]:
     """Make the clip of a seed: what a camera recorded, and what another one would have seen at the same times.
 
     The target's frames are aligned with the middle of the reference's: target frame i has the time of reference frame
-    `start` + i. Returns image uint8 [F, H, W, 3], z_depth float32 [F, H, W], moving bool [F, H, W], T_world_camera
+    `start` + i. `path` is the kind of the camera's path (scenes/paths.py), `scene` the seed's own if it is None.
+    Returns image uint8 [F, H, W, 3], z_depth float32 [F, H, W], moving bool [F, H, W], T_world_camera
     float64 [F, 4, 4] and times [F], each under reference_... and target_...; `K` [3, 3]; and `start`.
     """
     if not 1 <= target_frames <= reference_frames:
         raise ValueError(f'{target_frames} target frames do not fit into {reference_frames} reference frames')
-    scene, rng = random_scene(seed), np.random.default_rng((seed, 2))
+    scene, rng = random_scene(seed) if scene is None else scene, np.random.default_rng((seed, 2))
     focal = rng.uniform(.55, 1.) * width
     camera = PinholeCamera(focal, focal, (width - 1) / 2, (height - 1) / 2, width, height)
     times = np.arange(reference_frames) / frame_rate
-    path = random_path(rng, scene, times)
+    recorded = random_path(rng, scene, times, path)
     start = (reference_frames - target_frames) // 2
     window = slice(start, start + target_frames)
-    target = leave(rng, scene, path[window], times[window], LEAVE_DISTANCE, LEAVE_ANGLE)
+    target = leave(rng, scene, recorded[window], times[window], LEAVE_DISTANCE, LEAVE_ANGLE)
     return {'K': camera.K, 'start': np.int64(start),
-            **_record('reference', scene, camera, path, times, samples, threads),
-            **_record('target', scene, camera, target, times[window], samples, threads)}
+            **_record('reference', cast(scene, camera, recorded, times, samples), recorded, times),
+            **_record('target', cast(scene, camera, target, times[window], samples), target, times[window])}
 
 
-def _record(name: str, scene: Scene, camera: PinholeCamera, path: np.ndarray, times: np.ndarray, samples: int,
-            threads: int) -> dict[str, np.ndarray]:
-    views = [raycast(scene, camera, T, time, samples, threads) for T, time in zip(path, times, strict=True)]
-    return {f'{name}_image': np.stack([view.image for view in views]),
-            f'{name}_z_depth': np.stack([view.z_depth for view in views]),
-            f'{name}_moving': np.stack([view.moving for view in views]),
+def _record(name: str, seen: Image, path: np.ndarray, times: np.ndarray) -> dict[str, np.ndarray]:
+    return {f'{name}_image': seen.image, f'{name}_z_depth': seen.z_depth, f'{name}_moving': seen.moving,
             f'{name}_T_world_camera': path, f'{name}_times': times}

@@ -55,11 +55,16 @@ def grid_at(scene: Scene, to_unit: np.ndarray, centre: np.ndarray, radius: np.nd
     return static.with_solids(np.flatnonzero(scene.moves), scene, to_unit, centre, radius)
 
 
-def _empty_grid(scene: Scene) -> Grid:
+def extent(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+    """Give the corners [3], low and high, of the box that the grid divides: about all that is bounded, at rest."""
     T, bounded = scene.T_world_object, (scene.shape != Shape.DOME) & (scene.shape != Shape.PLANE)
-    extent = (np.abs(T[:, :3, :3]) @ scene.half_size[:, :, None])[..., 0]
-    low = (T[:, :3, 3] - extent)[bounded].min(axis=0, initial=0.) - .5
-    high = (T[:, :3, 3] + extent)[bounded].max(axis=0, initial=0.) + .5
+    reach = (np.abs(T[:, :3, :3]) @ scene.half_size[:, :, None])[..., 0]
+    return ((T[:, :3, 3] - reach)[bounded].min(axis=0, initial=0.) - .5,
+            (T[:, :3, 3] + reach)[bounded].max(axis=0, initial=0.) + .5)
+
+
+def _empty_grid(scene: Scene) -> Grid:
+    low, high = extent(scene)
     cells, columns = np.array(_CELLS), len(scene.shape) + 1
     return Grid(low, (high - low) / cells, cells, np.full((cells.prod(), columns), -1, np.int16),
                 np.full((len(scene.lights.position), cells.prod(), columns), -1, np.int16))

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from inspatio_ros.geometry import T_BODY_OPTICAL, PinholeCamera, make_pose, se3_exp
@@ -25,14 +27,19 @@ def body_pose(position: np.ndarray, yaw: float, pitch: float = 0., roll: float =
     return make_pose(R, np.asarray(position, dtype=np.float64)) @ T_BODY_OPTICAL
 
 
-def random_path(rng: np.random.Generator, scene: Scene, times: np.ndarray) -> np.ndarray:
-    """Draw a camera path T_world_camera [F, 4, 4] at times [F] that stays clear of the scene's surfaces."""
-    best, widest = None, -np.inf
+def random_path(rng: np.random.Generator, scene: Scene, times: np.ndarray, kind: str = 'swing') -> np.ndarray:
+    """Draw a camera path T_world_camera [F, 4, 4] at times [F] that stays clear of the scene's surfaces.
+
+    `kind` is one of PATHS: 'swing' is a mixture of what hands and robots do; 'robot' drives level along its heading;
+    'hand' is carried by somebody who walks; 'orbit' goes about a point and looks at it; 'spin' turns once, by 360
+    degrees, from the first frame to the last.
+    """
+    best, widest, move = None, -np.inf, PATHS[kind]
     for attempt in range(_TRIES):
         start = rng.uniform(*scene.inside)
         if attempt < _TRIES // 2 and clearance(scene, start, times[0]) < 2. * CLEAR:
             continue
-        path = _swing(rng, start, times)
+        path = move(rng, start, times)
         free = clear_by(scene, path, times)
         if free > CLEAR and _sees_far(scene, path[0], times[0]):
             return path
@@ -61,6 +68,66 @@ def _swing(rng: np.random.Generator, start: np.ndarray, times: np.ndarray) -> np
                         for _ in range(3)], axis=-1)
     steps = zip(shift - shift[0] + tremble, yaw, pitch, roll, strict=True)
     return np.stack([body_pose(start + s, *angles) for s, *angles in steps])
+
+
+def _robot(rng: np.random.Generator, start: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Drive on wheels: level, along the heading, with starts, stops and turns."""
+    t = times - times[0]
+    speed = rng.uniform(.1, 1.) * np.clip(.6 + .8 * np.sin(rng.uniform(.3, 1.5) * t + rng.uniform(0., 6.)), 0., 1.)
+    rate = rng.normal(0., .35) * (1. + .8 * np.sin(rng.uniform(.3, 1.5) * t + rng.uniform(0., 6.)))
+    step = np.diff(t, prepend=t[0])
+    yaw = rng.uniform(-np.pi, np.pi) + np.cumsum(rate * step)
+    ahead = np.stack([np.cos(yaw), np.sin(yaw), np.zeros(len(t))], axis=-1)
+    places = start + np.cumsum((speed * step)[:, None] * ahead, axis=0)
+    pitch = rng.uniform(-.25, .05)
+    return np.stack([body_pose(place, angle, pitch) for place, angle in zip(places, yaw, strict=True)])
+
+
+def _hand(rng: np.random.Generator, start: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Walk slowly with a camera in the hand: it bobs with the steps, trembles, and looks about."""
+    t = times - times[0]
+
+    def tremble(size: float, slowest: float, fastest: float) -> np.ndarray:
+        return rng.normal(0., size) * np.sin(rng.uniform(slowest, fastest) * t + rng.uniform(0., 6.))
+
+    pace = 2 * np.pi * rng.uniform(1.4, 2.1)  # radians of a second's steps
+    course, speed = rng.uniform(-np.pi, np.pi), rng.uniform(0., .8)
+    side = rng.uniform(.005, .02) * np.sin(.5 * pace * t)
+    along = speed * t[:, None] * np.array([np.cos(course), np.sin(course), 0.])
+    sway = side[:, None] * np.array([-np.sin(course), np.cos(course), 0.])
+    bob = rng.uniform(.005, .025) * np.sin(pace * t) + tremble(.004, 9., 20.)
+    places = start + along + sway + bob[:, None] * np.array([0., 0., 1.])
+    yaw = course + rng.normal(0., .5) + tremble(.3, .4, 1.5) + tremble(.012, 6., 16.)
+    pitch = rng.normal(-.1, .12) + tremble(.1, .4, 1.5) + tremble(.01, 6., 16.)
+    roll = rng.normal(0., .05) + tremble(.03, .4, 1.5) + tremble(.008, 6., 16.)
+    return np.stack([body_pose(*pose) for pose in zip(places, yaw, pitch, roll, strict=True)])
+
+
+def _orbit(rng: np.random.Generator, start: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Go about a point ahead of the start and keep it in the middle of the view."""
+    away, towards, rise = rng.uniform(.7, 2.5), rng.uniform(-np.pi, np.pi), rng.uniform(-.5, .15)
+    centre = start + away * np.array([np.cos(towards), np.sin(towards), np.tan(rise)])
+    swept = rng.choice((-1., 1.)) * np.radians(rng.uniform(20., 120.)) * _share(times)
+    places = centre - away * np.stack([np.cos(towards + swept), np.sin(towards + swept),
+                                       np.full(len(times), np.tan(rise))], axis=-1)
+    return np.stack([body_pose(place, towards + turn, rise) for place, turn in zip(places, swept, strict=True)])
+
+
+def _spin(rng: np.random.Generator, start: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Turn on the spot by 360 degrees: the last view is the first one again."""
+    yaw, pitch = rng.uniform(-np.pi, np.pi), rng.normal(-.1, .12)
+    turn = rng.choice((-1., 1.)) * 2 * np.pi * _share(times)
+    return np.stack([body_pose(start, yaw + angle, pitch) for angle in turn])
+
+
+def _share(times: np.ndarray) -> np.ndarray:
+    """Give the share [F] of a path's time that has passed."""
+    return (times - times[0]) / max(times[-1] - times[0], 1e-9)
+
+
+#: The kinds of camera paths: how each moves from a start [3] through times [F].
+PATHS: dict[str, Callable[[np.random.Generator, np.ndarray, np.ndarray], np.ndarray]] = {
+    'swing': _swing, 'robot': _robot, 'hand': _hand, 'orbit': _orbit, 'spin': _spin}
 
 
 def _sees_far(scene: Scene, T_world_camera: np.ndarray, time: float) -> bool:

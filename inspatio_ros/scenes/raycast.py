@@ -50,6 +50,15 @@ def raycast(scene: Scene, camera: PinholeCamera, T_world_camera: np.ndarray, tim
     return Image(view.image, view.z_depth, (view.seen >= 0) & scene.moves[view.seen])
 
 
+def raycast_path(scene: Scene, camera: PinholeCamera, T_world_camera: np.ndarray, times: np.ndarray, samples: int = 1,
+                 threads: int | None = 1) -> Image:
+    """Look at a scene from every pose [F, 4, 4] of a path at its time [F]: the arrays of `raycast`, each [F, ...]."""
+    views = [raycast(scene, camera, T, float(time), samples, threads)
+             for T, time in zip(T_world_camera, times, strict=True)]
+    return Image(np.stack([view.image for view in views]), np.stack([view.z_depth for view in views]),
+                 np.stack([view.moving for view in views]))
+
+
 class _View:
     """What the passes need to know of one view, and the image that they write."""
 
@@ -59,11 +68,11 @@ class _View:
         self._scene, self._samples = scene, samples
         self._to_unit = scene.to_unit(T_world_object)
         self._bounds = bounding_spheres(scene, T_world_object)
-        self._window = _windows(scene, T_world_object, camera, T_world_camera)
+        self._window = windows(scene, T_world_object, camera, T_world_camera)
         self._grid = grid_at(scene, self._to_unit, *self._bounds)
         self._glossy = (scene.numbers[:, textures.SPECULAR] > 0.)[scene.material].any(axis=1)
-        self._eye, self._spread = T_world_camera[:3, 3].copy(), _spread(scene, samples)
-        self._rays = (_offsets(samples), np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
+        self._eye, self._spread = T_world_camera[:3, 3].copy(), spread(scene, samples)
+        self._rays = (offsets(samples), np.array([camera.fx, camera.fy, camera.cx, camera.cy]),
                       np.ascontiguousarray(T_world_camera[:3, :3]), self._eye)
         size = (camera.height, camera.width)
         self.image, self.z_depth = np.empty((*size, 3), np.uint8), np.empty(size, np.float32)
@@ -86,8 +95,8 @@ class _View:
                 shapes.shine(rows, k, *solids, *self._bounds, self._glossy, grid.shaders, self._eye, self._spread,
                              lights.colour, lights.fade, found, place, normal, cell, lit, gloss)
             textures.shade(first, last, 1. / (self._samples * self._rays[1][0]), *solids, scene.half_size,
-                           scene.material, scene.pattern, scene.colours, scene.numbers, _srgb_table(),
-                           scene.background, t, found, face, place, lit, gloss, self.image)
+                           scene.material, scene.pattern, scene.colours, scene.numbers, scene.photographs,
+                           _srgb_table(), scene.background, t, found, face, place, lit, gloss, self.image)
 
 
 def _share(work: Callable[[range], None], height: int, threads: int) -> None:
@@ -109,13 +118,13 @@ def _buffers(width: int, rays: int) -> tuple[np.ndarray, ...]:
             np.empty(size, np.float32))
 
 
-def _offsets(samples: int) -> np.ndarray:
+def offsets(samples: int) -> np.ndarray:
     """Give where in a pixel to look: [1 + samples^2, 2], the centre first."""
     one = (np.arange(samples) + .5) / samples - .5
     return np.array([(0., 0.), *((x, y) for y in one for x in one)])
 
 
-def _spread(scene: Scene, samples: int) -> np.ndarray:
+def spread(scene: Scene, samples: int) -> np.ndarray:
     """Give the points [samples^2, L, 3] on the lights that samples look at: together they make soft shadows."""
     count = samples * samples
     if count == 1:
@@ -129,7 +138,7 @@ def _spread(scene: Scene, samples: int) -> np.ndarray:
     return scene.lights.position[None] + scene.lights.radius[None, :, None] * points[:, None]
 
 
-def _windows(scene: Scene, T_world_object: np.ndarray, camera: PinholeCamera,
+def windows(scene: Scene, T_world_object: np.ndarray, camera: PinholeCamera,
              T_world_camera: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Give where solids can be seen: rectangle [N, 4] (left, right, top, bottom), least depth [N] and its order [N]."""
     corners = np.stack(np.meshgrid([-1., 1.], [-1., 1.], [-1., 1.]), axis=-1).reshape(-1, 3)

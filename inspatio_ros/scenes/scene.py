@@ -98,7 +98,8 @@ class Scene:
 
     shape int64 [N]; T_world_object float64 [N, 4, 4] at rest; half_size float64 [N, 3] metres; casts bool [N]
     (throws shadows); material int64 [N, 6]; pattern int64 [M]; colours float64 [M, 3, 3] linear; numbers float64
-    [M, 6]; motions: one Motion or None a solid; `inside` float64 [2, 3]: the box in which cameras are at home.
+    [M, 6]; motions: one Motion or None a solid; `inside` float64 [2, 3]: the box in which cameras are at home;
+    photographs float32 [P, G, 2 G, 3]: what the pattern IMAGE shows (scenes/photographs.py).
     """
 
     shape: np.ndarray
@@ -113,6 +114,12 @@ class Scene:
     lights: Lights
     inside: np.ndarray
     background: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    photographs: np.ndarray = field(default_factory=lambda: np.zeros((0, 1, 2, 3), np.float32))
+
+    def __post_init__(self) -> None:
+        """Check that what shows photographs has some."""
+        if not len(self.photographs) and (self.pattern == Pattern.IMAGE).any():
+            raise ValueError('a material shows photographs, but the scene has none')
 
     @property
     def moves(self) -> np.ndarray:
@@ -180,8 +187,11 @@ class SceneBuilder:
         """Add a light (linear colour, may exceed 1); `reach` is where it has fallen to half, None for a sun."""
         self._lights.append((position, colour, radius, 0. if reach is None else 1. / reach**2))
 
-    def build(self, inside: np.ndarray, ambient: tuple[Colour, Colour]) -> Scene:
-        """Make the scene; `inside` [2, 3] is where cameras are at home, `ambient` the light from above and below."""
+    def build(self, inside: np.ndarray, ambient: tuple[Colour, Colour], **more: np.ndarray) -> Scene:
+        """Make the scene; `inside` [2, 3] is where cameras are at home, `ambient` the light from above and below.
+
+        `more` are further fields of `Scene`: its background, its photographs.
+        """
         shape, T, half, casts, material, motions = zip(*self._solids, strict=True)
         rows = np.array([(*position, *colour, *rest) for position, colour, *rest in self._lights]).reshape(-1, 8)
         lights = Lights(rows[:, :3].copy(), rows[:, 3:6].copy(), rows[:, 6].copy(), rows[:, 7].copy(),
@@ -190,4 +200,4 @@ class SceneBuilder:
         return Scene(np.array(shape), np.stack(T), np.stack(half), np.array(casts), np.array(material),
                      np.array([int(m.pattern) for m in known]), linear(np.array([m.colours for m in known])),
                      np.array([m.numbers() for m in known]), motions, lights,
-                     np.asarray(inside, dtype=np.float64))
+                     np.asarray(inside, dtype=np.float64), **more)

@@ -32,11 +32,11 @@ BOX, SPHERE, CYLINDER, PLANE, ROOM, DOME = (int(shape) for shape in Shape)
 _FAR = 1e30
 #: Columns for which the shapes that can be met are looked up together.
 _TILE = 16
-_OFFSET = 5e-4
+OFFSET = 5e-4
 #: Exponent of Blinn and Phong's highlight.
-_GLOSS_EXPONENT = 32
+GLOSS_EXPONENT = 32
 #: Part of the ambient light that reaches where nothing is open.
-_CLOSED = .4
+CLOSED = .4
 
 _jit = compiled()
 _inlined = compiled(forceinline=True)
@@ -289,9 +289,9 @@ def illuminate(rows, shape, to_unit, half_size, centre, radius, grid_low, grid_c
                     continue
                 nx, ny, nz = normal[row, column, ray, 0], normal[row, column, ray, 1], normal[row, column, ray, 2]
                 x, y, z = place[row, column, ray, 0], place[row, column, ray, 1], place[row, column, ray, 2]
-                ix = int(np.floor((x + _OFFSET * nx - grid_low[0]) / grid_cell[0]))
-                iy = int(np.floor((y + _OFFSET * ny - grid_low[1]) / grid_cell[1]))
-                iz = int(np.floor((z + _OFFSET * nz - grid_low[2]) / grid_cell[2]))
+                ix = int(np.floor((x + OFFSET * nx - grid_low[0]) / grid_cell[0]))
+                iy = int(np.floor((y + OFFSET * ny - grid_low[1]) / grid_cell[1]))
+                iz = int(np.floor((z + OFFSET * nz - grid_low[2]) / grid_cell[2]))
                 cell = -1
                 if 0 <= ix < grid_cells[0] and 0 <= iy < grid_cells[1] and 0 <= iz < grid_cells[2]:
                     cell = (ix * grid_cells[1] + iy) * grid_cells[2] + iz
@@ -310,7 +310,7 @@ def illuminate(rows, shape, to_unit, half_size, centre, radius, grid_low, grid_c
                         ux, uy, uz = place_in_unit(to_unit, i, x, y, z)
                         opened = min(opened, _distance(shape[i], half_size[i, 0], half_size[i, 1], half_size[i, 2],
                                                        ux, uy, uz))
-                    opened = _CLOSED + (1. - _CLOSED) * max(opened, 0.) / reach
+                    opened = CLOSED + (1. - CLOSED) * max(opened, 0.) / reach
                     last_j, last_face = j, face
                 sky = .5 + .5 * nz
                 for c in range(3):
@@ -332,9 +332,9 @@ def shine(rows, light, shape, to_unit, centre, radius, glossy, shaders, eye, spr
                 if j < 0:
                     continue
                 nx, ny, nz = normal[row, column, ray, 0], normal[row, column, ray, 1], normal[row, column, ray, 2]
-                x = place[row, column, ray, 0] + _OFFSET * nx
-                y = place[row, column, ray, 1] + _OFFSET * ny
-                z = place[row, column, ray, 2] + _OFFSET * nz
+                x = place[row, column, ray, 0] + OFFSET * nx
+                y = place[row, column, ray, 1] + OFFSET * ny
+                z = place[row, column, ray, 2] + OFFSET * nz
                 lx, ly, lz = spread[ray, light, 0] - x, spread[ray, light, 1] - y, spread[ray, light, 2] - z
                 facing = lx * nx + ly * ny + lz * nz
                 if facing <= 0.:
@@ -365,4 +365,4 @@ def shine(rows, light, shape, to_unit, centre, radius, glossy, shaders, eye, spr
                     view = 1. / np.sqrt(ex * ex + ey * ey + ez * ez)
                     hx, hy, hz = lx / away + ex * view, ly / away + ey * view, lz / away + ez * view
                     half = (hx * nx + hy * ny + hz * nz) / np.sqrt(hx * hx + hy * hy + hz * hz)
-                    gloss[row, column, ray] += power * max(half, 0.)**_GLOSS_EXPONENT
+                    gloss[row, column, ray] += power * max(half, 0.)**GLOSS_EXPONENT

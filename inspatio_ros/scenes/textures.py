@@ -37,22 +37,24 @@ class Pattern(IntEnum):
     STONES = 14
     TEXT = 15
     WEAVE = 16
+    #: A photograph of the scene's (scenes/photographs.py), tiled with every other tile mirrored.
+    IMAGE = 17
 
 
 (PLAIN, NOISE, CHECKER, STRIPES, BRICKS, PLANKS, TILES, POSTER, BOOKS, WOOD, MARBLE, FACADE, DOTS, CLOUDS, STONES,
- TEXT, WEAVE) = (int(pattern) for pattern in Pattern)
+ TEXT, WEAVE, IMAGE) = (int(pattern) for pattern in Pattern)
 
 #: Columns of a material's numbers.
 SCALE, ASPECT, GRAIN, SEED, SPECULAR, EMISSION = range(6)
 
-_LATTICE_SIZE = 32
+LATTICE_SIZE = 32
 #: The random values between which noise is interpolated. (A constant of the compiled code, as all that helpers need is
 #: passed by value: arrays that are passed to a function cost an atomic count of references each.)
-_LATTICE = np.random.default_rng(20260).random((_LATTICE_SIZE,) * 3, dtype=np.float32)
+LATTICE = np.random.default_rng(20260).random((LATTICE_SIZE,) * 3, dtype=np.float32)
 #: A texture is the mix of its material's colours, unless it names a hue in [0, 1).
-_NO_HUE = -1.
-_SRGB_STEPS = 16384
-_SRGB_RANGE = 2.
+NO_HUE = -1.
+SRGB_STEPS = 16384
+SRGB_RANGE = 2.
 
 _jit = compiled()
 _inlined = compiled(forceinline=True)
@@ -60,7 +62,7 @@ _inlined = compiled(forceinline=True)
 
 def make_srgb_table() -> np.ndarray:
     """Give sRGB codes uint8 of linear values 0 ... 2; highlights above 0.8 roll off to white."""
-    x = np.arange(_SRGB_STEPS) * (_SRGB_RANGE / _SRGB_STEPS)
+    x = np.arange(SRGB_STEPS) * (SRGB_RANGE / SRGB_STEPS)
     x = np.where(x > .8, .8 + .2 * (1. - np.exp(-(x - .8) / .2)), x)
     srgb = np.where(x <= .0031308, 12.92 * x, 1.055 * np.maximum(x, 1e-9)**(1 / 2.4) - .055)
     return np.round(255. * np.clip(srgb, 0., 1.)).astype(np.uint8)
@@ -82,13 +84,13 @@ def _noise(x, y, z):
     ix, iy, iz = int(fx), int(fy), int(fz)
     x, y, z = x - fx, y - fy, z - fz
     x, y, z = x * x * (3. - 2. * x), y * y * (3. - 2. * y), z * z * (3. - 2. * z)
-    mask = _LATTICE_SIZE - 1
+    mask = LATTICE_SIZE - 1
     x0, y0, z0 = ix & mask, iy & mask, iz & mask
     x1, y1, z1 = (ix + 1) & mask, (iy + 1) & mask, (iz + 1) & mask
-    a = _LATTICE[x0, y0, z0] * (1. - z) + _LATTICE[x0, y0, z1] * z
-    b = _LATTICE[x0, y1, z0] * (1. - z) + _LATTICE[x0, y1, z1] * z
-    c = _LATTICE[x1, y0, z0] * (1. - z) + _LATTICE[x1, y0, z1] * z
-    d = _LATTICE[x1, y1, z0] * (1. - z) + _LATTICE[x1, y1, z1] * z
+    a = LATTICE[x0, y0, z0] * (1. - z) + LATTICE[x0, y0, z1] * z
+    b = LATTICE[x0, y1, z0] * (1. - z) + LATTICE[x0, y1, z1] * z
+    c = LATTICE[x1, y0, z0] * (1. - z) + LATTICE[x1, y0, z1] * z
+    d = LATTICE[x1, y1, z0] * (1. - z) + LATTICE[x1, y1, z1] * z
     return (a * (1. - y) + b * y) * (1. - x) + (c * (1. - y) + d * y) * x
 
 
@@ -155,24 +157,24 @@ def _cells(pattern, u, v, width, aspect, seed, qx, qy, qz):
         x, y = along - np.floor(along), v / aspect - row
         glass = (_step(.28 - abs(x - .5), width) * _step(.32 - abs(y - .5), thin))
         glass *= min(max(2. - 2. * width, 0.), 1.)
-        return .25 * own, glass, 1. - .5 * glass * own, _NO_HUE
+        return .25 * own, glass, 1. - .5 * glass * own, NO_HUE
     part = .018 if pattern == TILES else (.03 if pattern == BRICKS else .008)
     joint = max(_joint(along, part, width), _joint(v / aspect, part / aspect if pattern != PLANKS else .02, thin))
     tone = .75 + .5 * own
     if pattern == PLANKS:
         grain = _octaves(1.3 * along + 9. * own, 12. * v / aspect, 5. * own, 12. * thin, 2)
         tone *= .75 + .5 * grain
-    return own, joint, tone + joint * (1. - tone), _NO_HUE
+    return own, joint, tone + joint * (1. - tone), NO_HUE
 
 
 @_jit
 def _poster(s, t, width, seed):
     """Give a picture of its own for every seed: a frame, bands, a disc and blocks, in vivid colours."""
     if min(min(s, 1. - s), min(t, 1. - t)) < .04:
-        return 0., 1., 1., _NO_HUE
+        return 0., 1., 1., NO_HUE
     hue = _hash(seed, 1, 3)
     if .07 < t < .15 and .1 < s < .9:
-        return 0., 1., (.9 if _hash(int(40. * s), int(60. * t), seed) < .6 else .1), _NO_HUE
+        return 0., 1., (.9 if _hash(int(40. * s), int(60. * t), seed) < .6 else .1), NO_HUE
     cx, cy = int(5. * s), int(7. * t)
     if _hash(cx, cy, seed) < .13:
         return 0., 0., .8, _hash(cy, cx, seed)
@@ -191,20 +193,20 @@ def _books(u, v, aspect, seed):
     shelf = np.floor(v / aspect)
     y = v / aspect - shelf
     if y < .08 or y > .97:
-        return 0., 1., 1., _NO_HUE
+        return 0., 1., 1., NO_HUE
     place = 7. * u / aspect
     book = int(np.floor(place))
     # Every second border is moved, so that widths differ.
     if place - book < .45 * _hash(book, int(shelf), seed + 1):
         book -= 1
     if y > .63 + .37 * _hash(book, int(shelf), seed + 2):
-        return 0., 1., .3, _NO_HUE
+        return 0., 1., .3, NO_HUE
     own = _hash(book, int(shelf), seed)
     if abs(y - .3 - .3 * own) < .05:
-        return 1., 0., 1.2, _NO_HUE
+        return 1., 0., 1.2, NO_HUE
     if own < .4:
         return 0., 0., .55, 2.5 * own
-    return (own - .4) / .6, 0., .5 + _hash(book, 5, seed), _NO_HUE
+    return (own - .4) / .6, 0., .5 + _hash(book, 5, seed), NO_HUE
 
 
 @_jit
@@ -218,7 +220,7 @@ def _text(u, v, width, aspect, seed):
     if word and .25 < y < .7 and _hash(int(line), 7, seed) < .85:
         ink = .9 if glyph < .7 or y < .5 else .3
     fade = min(max(2. - 3. * width, 0.), 1.)
-    return .3 + fade * (ink - .3), 0., 1., _NO_HUE
+    return .3 + fade * (ink - .3), 0., 1., NO_HUE
 
 
 @_jit
@@ -237,7 +239,7 @@ def _stones(u, v, width, seed):
                 second = d
     gap = np.sqrt(second) - np.sqrt(first)
     joint = _step(.1 - gap, width + .03) * min(max(2. - 2. * width, 0.), 1.)
-    return own, joint, .75 + .5 * own, _NO_HUE
+    return own, joint, .75 + .5 * own, NO_HUE
 
 
 @_jit
@@ -249,17 +251,17 @@ def _texture(pattern, scale, aspect, seed, qx, qy, qz, u, v, s, t, width):
     """
     qx, qy, qz, u, v, width = qx / scale, qy / scale, qz / scale, u / scale, v / scale, width / scale
     shift = 3.7 * (seed % 97)
-    if pattern == PLAIN:
-        return 0., 0., 1., _NO_HUE
+    if pattern == PLAIN or pattern == IMAGE:
+        return 0., 0., 1., NO_HUE
     if pattern == NOISE:
         a = _octaves(qx + shift, qy, qz, width, 4)
-        return a, max(2.5 * a - 1.6, 0.), 1., _NO_HUE
+        return a, max(2.5 * a - 1.6, 0.), 1., NO_HUE
     if pattern == CHECKER:
         a, b = _wave(.5 * u, .5 * width), _wave(.5 * v / aspect, .5 * width / aspect)
-        return a + b - 2. * a * b, 0., 1., _NO_HUE
+        return a + b - 2. * a * b, 0., 1., NO_HUE
     if pattern == STRIPES:
         thin = _wave(2. * u + aspect * v, 2. * width)
-        return _wave(.5 * u + .25 * aspect * v, .5 * width), .35 * thin, 1., _NO_HUE
+        return _wave(.5 * u + .25 * aspect * v, .5 * width), .35 * thin, 1., NO_HUE
     if pattern == BRICKS or pattern == PLANKS or pattern == TILES or pattern == FACADE:
         return _cells(pattern, u, v, width, aspect, seed, qx, qy, qz)
     if pattern == POSTER:
@@ -268,28 +270,28 @@ def _texture(pattern, scale, aspect, seed, qx, qy, qz, u, v, s, t, width):
         return _books(u, v, aspect, seed)
     if pattern == WOOD:
         ring = _octaves(qx + shift, 6. * qy, 6. * qz, 6. * width, 3)
-        return .5 + .5 * np.sin(22. * ring), .3 * ring, .8 + .4 * ring, _NO_HUE
+        return .5 + .5 * np.sin(22. * ring), .3 * ring, .8 + .4 * ring, NO_HUE
     if pattern == MARBLE:
         vein = _octaves(qx + shift, qy, qz, width, 4)
         line = 1. - min(abs(vein - .5) * 9., 1.)
-        return line * line, .5 * vein, 1., _NO_HUE
+        return line * line, .5 * vein, 1., NO_HUE
     if pattern == DOTS:
         x, y = u - np.floor(u) - .5, v - np.floor(v) - .5
         dot = _step(.32 - np.sqrt(x * x + y * y), width)
         fade = min(max(2. - 2. * width, 0.), 1.)
         own = _hash(int(np.floor(u)), int(np.floor(v)), seed) < .35
-        return .32 + fade * (dot - .32), dot * fade * (1. if own else 0.), 1., _NO_HUE
+        return .32 + fade * (dot - .32), dot * fade * (1. if own else 0.), 1., NO_HUE
     if pattern == CLOUDS:
         # q is a direction times the dome's size: height drives the gradient, noise the clouds.
         up = min(max(qz * scale, 0.), 1.)
         cloud = _octaves(qx + shift, qy, 2.5 * qz, 0., 4)
-        return np.sqrt(up), min(max(3.5 * cloud - 1.75, 0.), 1.), 1., _NO_HUE
+        return np.sqrt(up), min(max(3.5 * cloud - 1.75, 0.), 1.), 1., NO_HUE
     if pattern == STONES:
         return _stones(u, v, width, seed)
     if pattern == TEXT:
         return _text(u, v, width, aspect, seed)
     a, b = _wave(u, width), _wave(v, width)
-    return a if (int(np.floor(2. * v)) & 1) else 1. - a, .25 * b, 1., _NO_HUE
+    return a if (int(np.floor(2. * v)) & 1) else 1. - a, .25 * b, 1., NO_HUE
 
 
 @_jit
@@ -313,6 +315,40 @@ def _place(shape, face, hx, hy, hz, ux, uy, uz):
 
 
 @_jit
+def _texel(x, count):
+    """Give the number of a texel of a row that goes on as its own mirror image."""
+    x = x % (2 * count)
+    return x if x < count else 2 * count - 1 - x
+
+
+@_jit
+def _level(photographs, which, level, x, y, c):
+    """Look at one size of a photograph at (x, y) in patches, between its texels."""
+    size = photographs.shape[1]
+    side = size >> level
+    left = 2 * size - 2 * side
+    x, y = x * side - .5, y * side - .5
+    fx, fy = np.floor(x), np.floor(y)
+    x, y, ix, iy = x - fx, y - fy, int(fx), int(fy)
+    x0, x1, y0, y1 = left + _texel(ix, side), left + _texel(ix + 1, side), _texel(iy, side), _texel(iy + 1, side)
+    upper = photographs[which, y0, x0, c] * (1. - x) + photographs[which, y0, x1, c] * x
+    return upper * (1. - y) + (photographs[which, y1, x0, c] * (1. - x) + photographs[which, y1, x1, c] * x) * y
+
+
+@_jit
+def _photograph(photographs, seed, u, v, width, c):
+    """Give channel c of the photograph of a seed at (u, v) in patches, as sharp as a sample's width allows."""
+    which, size = seed % photographs.shape[0], photographs.shape[1]
+    x, y = u + _hash(seed, 1, 5), -v + _hash(seed, 2, 5)
+    level = min(max(np.log2(max(width * size, 1e-9)), 0.), np.log2(float(size)))
+    fine = int(level)
+    part = level - fine
+    coarse = fine + 1 if (size >> fine) > 1 else fine
+    return (_level(photographs, which, fine, x, y, c) * (1. - part)
+            + _level(photographs, which, coarse, x, y, c) * part)
+
+
+@_jit
 def _grain(strength, x, y, z, width):
     """Give the tone of fine dirt and of broad unevenness, which no real surface is without."""
     if strength <= 0.:
@@ -322,14 +358,14 @@ def _grain(strength, x, y, z, width):
 
 
 @_jit
-def shade(first, last, pixel, shape, to_unit, half_size, material, pattern, colours, numbers, table, background,
-          t_hit, object_hit, face_hit, place, lit, gloss, image):
+def shade(first, last, pixel, shape, to_unit, half_size, material, pattern, colours, numbers, photographs, table,
+          background, t_hit, object_hit, face_hit, place, lit, gloss, image):
     """Write image uint8 [H, W, 3], rows first <= y < last, from what the geometry pass left for them.
 
     `pixel` is the width of a ray's share of the image at depth 1.
     """
-    rays, top, linear = object_hit.shape[2], _SRGB_STEPS - 1, np.empty(3)
-    scale = _SRGB_STEPS / (_SRGB_RANGE * rays)
+    rays, top, linear = object_hit.shape[2], SRGB_STEPS - 1, np.empty(3)
+    scale = SRGB_STEPS / (SRGB_RANGE * rays)
     for row in range(first, last):
         for column in range(image.shape[1]):
             linear[:] = 0.
@@ -359,6 +395,9 @@ def shade(first, last, pixel, shape, to_unit, half_size, material, pattern, colo
                     own += b * (colours[m, 2, c] - own)
                     if hue >= 0.:
                         own = _rainbow(hue - c / 3.)
+                    if pattern[m] == IMAGE:
+                        patch = numbers[m, SCALE]
+                        own = _photograph(photographs, int(numbers[m, SEED]), u / patch, v / patch, width / patch, c)
                     light = lit[row - first, column, ray, c]
                     linear[c] += tone * own * (light + glow * (1. - light)) + shine
             for c in range(3):

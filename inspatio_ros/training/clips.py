@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,9 @@ from inspatio_ros.scenes.clips import (
     random_scene,
 )
 from inspatio_ros.scenes.paths import leave, random_path
-from inspatio_ros.scenes.raycast import raycast
+from inspatio_ros.scenes.photographs import show_photographs
+from inspatio_ros.scenes.scene import Scene
+from inspatio_ros.training.batched.choose import choose_cast
 from inspatio_ros.training.data import STILLS, Clips, images_to_tensor, save_clip
 
 #: Frames of a clip's blocks.
@@ -53,11 +55,34 @@ SPOILT = 0.4
 
 @dataclass(frozen=True)
 class ClipConfig:
-    """Size of the images, and whether depth is spoilt at times (held-out clips have exact depth)."""
+    """What clips of any seed share; the defaults are those of the shipped weights."""
 
     width: int = 192
     height: int = 128
+    #: Whether depth is spoilt at times (held-out clips have exact depth).
     spoil: bool = True
+    #: Kinds of camera paths (scenes/paths.py); where there are several, a seed draws one of them.
+    paths: tuple[str, ...] = ('swing',)
+    #: Atlas float32 [P, G, 2 G, 3] of photographs, and the share of materials that show one (scenes/photographs.py).
+    photographs: np.ndarray | None = field(default=None, compare=False)
+    photographed: float = 0.
+    #: Where scenes are cast and recordings rendered, and where the clips then lie.
+    device: str = 'cpu'
+    #: 'numba' (CPU only) or 'torch'; 'auto' takes numba on the CPU.
+    kernel: str = 'auto'
+
+    def scene(self, seed: int) -> Scene:
+        """Make the scene of a seed."""
+        scene = random_scene(seed)
+        if self.photographs is None:
+            return scene
+        return show_photographs(scene, self.photographs, self.photographed, np.random.default_rng((seed, 5)))
+
+    def path(self, seed: int) -> str:
+        """Draw the kind of a seed's path."""
+        if len(self.paths) == 1:
+            return self.paths[0]
+        return self.paths[int(np.random.default_rng((seed, 4)).integers(len(self.paths)))]
 
 
 class _Recording(Reference):
@@ -77,7 +102,7 @@ class _Recording(Reference):
 
 
 def training_clip(seed: int, config: ClipConfig | None = None) -> Clips:
-    """Make the clip of a seed: uint8 images [1, 21, 3, H, W]."""
+    """Make the clip of a seed: uint8 images [1, 21, 3, H, W], on the device of the configuration."""
     config = config or ClipConfig()
     rng = np.random.default_rng((seed, 3))
     kind, max_views = rng.random(), int(rng.integers(1, MOST_VIEWS + 1))
@@ -86,42 +111,45 @@ def training_clip(seed: int, config: ClipConfig | None = None) -> Clips:
     elif kind < STILLS_SHARE + TURNING_SHARE:
         views = _turning(seed, rng, config)
     else:
-        views = make_clip(seed, config.width, config.height, FRAMES, FRAMES, SAMPLES)
+        views = make_clip(seed, config.width, config.height, FRAMES, FRAMES, SAMPLES, path=config.path(seed),
+                          scene=config.scene(seed), cast=choose_cast(config.device, config.kernel))
     depths = views['reference_z_depth']
     if config.spoil and rng.random() < SPOILT:
         depths = np.stack([_spoilt(rng, depth) for depth in depths])
     return _assemble(_Recording(views, depths, config), views['target_T_world_camera'], views['target_image'],
-                     max_views)
+                     max_views, config)
 
 
 def _stills(seed: int, rng: np.random.Generator, config: ClipConfig) -> dict[str, np.ndarray]:
     """Take a few stills along a path through a frozen scene, and true views from a part of it that leaves them."""
-    scene, camera = random_scene(seed), _random_camera(rng, config)
+    scene, camera = config.scene(seed), _random_camera(rng, config)
     times = np.arange(0., STILLS_SECONDS, 1 / FRAME_RATE)
-    path = random_path(rng, scene, times)
+    path = random_path(rng, scene, times, config.path(seed))
     target = leave(rng, scene, path, np.zeros(len(times)), LEAVE_DISTANCE, LEAVE_ANGLE)
     first = int(rng.integers(len(times) - FRAMES + 1))
     taken = np.sort(rng.choice(len(times), int(rng.integers(*STILLS_TAKEN)), replace=False))
-    seen = [raycast(scene, camera, path[i], 0., SAMPLES, threads=1) for i in taken]
-    wanted = target[first:first + FRAMES]
-    return {'K': camera.K, 'reference_image': np.stack([view.image for view in seen]),
-            'reference_z_depth': np.stack([view.z_depth for view in seen]), 'reference_T_world_camera': path[taken],
-            'reference_times': times[taken], 'target_T_world_camera': wanted, 'is_static': np.bool_(True),
-            'target_image': np.stack([raycast(scene, camera, T, 0., SAMPLES, threads=1).image for T in wanted])}
+    return {**_cast_frozen(scene, camera, path[taken], target[first:first + FRAMES], config),
+            'reference_times': times[taken], 'is_static': np.bool_(True)}
 
 
 def _turning(seed: int, rng: np.random.Generator, config: ClipConfig) -> dict[str, np.ndarray]:
     """Look along a path through a frozen scene, recorded by a camera that turns away from it, left or right."""
-    scene, camera = random_scene(seed), _random_camera(rng, config)
+    scene, camera = config.scene(seed), _random_camera(rng, config)
     times = np.arange(FRAMES) / FRAME_RATE
-    wanted = random_path(rng, scene, times)
+    wanted = random_path(rng, scene, times, config.path(seed))
     turn = np.radians(rng.uniform(*TURNING)) * rng.choice((-1., 1.)) * times / times[-1]
     path = np.stack([T @ se3_exp(np.array([0., 0., 0., 0., angle, 0.])) for T, angle in zip(wanted, turn, strict=True)])
-    seen = [raycast(scene, camera, T, 0., SAMPLES, threads=1) for T in path]
-    return {'K': camera.K, 'reference_image': np.stack([view.image for view in seen]),
-            'reference_z_depth': np.stack([view.z_depth for view in seen]), 'reference_T_world_camera': path,
-            'reference_times': times, 'target_T_world_camera': wanted,
-            'target_image': np.stack([raycast(scene, camera, T, 0., SAMPLES, threads=1).image for T in wanted])}
+    return {**_cast_frozen(scene, camera, path, wanted, config), 'reference_times': times}
+
+
+def _cast_frozen(scene: Scene, camera: PinholeCamera, recorded: np.ndarray, wanted: np.ndarray,
+                 config: ClipConfig) -> dict[str, np.ndarray]:
+    """Cast a scene, as it is at time 0, from recorded poses [R, 4, 4] and from wanted ones [F, 4, 4]."""
+    count = len(recorded)
+    path = np.concatenate([recorded, wanted])
+    seen = choose_cast(config.device, config.kernel)(scene, camera, path, np.zeros(len(path)), SAMPLES)
+    return {'K': camera.K, 'reference_image': seen.image[:count], 'reference_z_depth': seen.z_depth[:count],
+            'reference_T_world_camera': recorded, 'target_T_world_camera': wanted, 'target_image': seen.image[count:]}
 
 
 def _random_camera(rng: np.random.Generator, config: ClipConfig) -> PinholeCamera:
@@ -129,17 +157,18 @@ def _random_camera(rng: np.random.Generator, config: ClipConfig) -> PinholeCamer
     return PinholeCamera(focal, focal, (config.width - 1) / 2, (config.height - 1) / 2, config.width, config.height)
 
 
-def _assemble(recording: Reference, T_world_camera: np.ndarray, truth: np.ndarray, max_views: int) -> Clips:
+def _assemble(recording: Reference, T_world_camera: np.ndarray, truth: np.ndarray, max_views: int,
+              config: ClipConfig) -> Clips:
     """Render the recording from the poses [21, 4, 4] as the simulator does, block by block."""
     from inspatio_ros.spatial.constraint import SpatialConstraint
     from inspatio_ros.spatial.fill import fill
-    constraint = SpatialConstraint(recording, recording.camera, max_views=max_views)
+    constraint = SpatialConstraint(recording, recording.camera, config.device, max_views, config.kernel)
     filled, masks, references = [], [], []
     for start, count in zip((0, BLOCKS[0]), BLOCKS, strict=True):
         part = slice(start, start + count)
         times = recording.times[part] if not recording.is_static else None
         condition = constraint.render(T_world_camera[part], times)
-        filled.append(fill(condition, 'smooth'))
+        filled.append(fill(condition, 'smooth', config.kernel))
         masks.append(condition.mask)
         references.append(constraint.reference_images(
             constraint.reference_frames(T_world_camera[part], times, STILLS)))
@@ -147,7 +176,7 @@ def _assemble(recording: Reference, T_world_camera: np.ndarray, truth: np.ndarra
     def to_bytes(images: list[torch.Tensor]) -> torch.Tensor:
         return ((torch.cat(images)[None] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
-    return Clips(images_to_tensor(truth), to_bytes(filled), torch.cat(masks)[None].to(torch.uint8),
+    return Clips(images_to_tensor(truth).to(config.device), to_bytes(filled), torch.cat(masks)[None].to(torch.uint8),
                  to_bytes(references), recording.is_static)
 
 
@@ -183,12 +212,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--output', type=Path, required=True, help='folder for clip_*.safetensors')
     parser.add_argument('--count', type=int, required=True)
     parser.add_argument('--first-seed', type=int, default=0, help='counted from the first seed of its kind')
+    parser.add_argument('--device', default='cpu', help='where to cast and render: by compiled kernels on a CPU, in '
+                        'torch on a GPU')
     parser.add_argument('--held-out', action='store_true', help='seeds that are never trained on, exact depth')
     options = parser.parse_args(arguments)
     first = options.first_seed + (HELD_OUT_SEEDS.start if options.held_out else TRAIN_SEEDS_START)
     if options.held_out and first + options.count > HELD_OUT_SEEDS.stop:
         parser.error(f'there are {len(HELD_OUT_SEEDS)} held-out seeds; ask for fewer clips')
-    write_clips(options.output, options.count, first, ClipConfig(spoil=not options.held_out))
+    write_clips(options.output, options.count, first, ClipConfig(spoil=not options.held_out, device=options.device))
 
 
 if __name__ == '__main__':
