@@ -9,6 +9,7 @@ each frame ('aligned') or three still frames for each block ('stills'): the simu
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,29 +54,58 @@ def save_clip(path: Path, clip: Clips, metadata: dict[str, Any]) -> None:
     save_tensors(path, tensors, {**metadata, 'stills': clip.stills})
 
 
-class ClipFolder:
+class ClipSource(ABC):
+    """Clips to train on or to measure with, each under a name."""
+
+    def __init__(self) -> None:
+        self._clips: dict[str, Clips] = {}
+
+    def __len__(self) -> int:
+        """Count the clips."""
+        return len(self._clips)
+
+    @abstractmethod
+    def description(self) -> str:
+        """Say what the clips are and what they were made from, for the metadata of weights."""
+
+    def close(self) -> None:
+        """End what goes on in the background: nothing, where clips only lie there."""
+        return
+
+    def batches(self, size: int) -> Iterator[Clips]:
+        """Go through all clips once, in order, each batch of one kind."""
+        for stills in (False, True):
+            kind = [clip for _, clip in sorted(self._clips.items()) if clip.stills == stills]
+            for start in range(0, len(kind), size):
+                yield _stack(kind[start:start + size])
+
+    def draw(self, size: int, generator: torch.Generator) -> Clips:
+        """Draw a batch of clips of one kind, augmented."""
+        clips = [clip for _, clip in sorted(self._clips.items())]
+        first = clips[_integer(len(clips), generator)]
+        kind = [clip for clip in clips if clip.stills == first.stills]
+        return _stack([augment(kind[_integer(len(kind), generator)], generator) for _ in range(size)])
+
+
+class ClipFolder(ClipSource):
     """The clips of a folder, kept in memory as bytes; `refresh` takes up those that were written since."""
 
     def __init__(self, folder: Path) -> None:
+        super().__init__()
         self.folder = folder
         self.skipped: set[str] = set()
         self._drawn = 0
-        self._clips: dict[str, Clips] = {}
         self._sources: dict[str, dict[str, str]] = {}
         self.refresh()
         if not self._clips:
             raise RecordingError(f'{folder} holds no usable clip; make some with '
                                  f'`python -m inspatio_ros.training.clips --output {folder}`')
 
-    def __len__(self) -> int:
-        """Count the clips."""
-        return len(self._clips)
-
     def description(self) -> str:
         """Say what the clips are and what they were made from, for the metadata of weights."""
         about = [self._sources[name] for name in sorted(self._clips)]
         seeds = sorted(int(each['seed']) for each in about if 'seed' in each)
-        parts = [f'{len(seeds)} clips of procedural scenes, seeds {_ranges(seeds)}'] if seeds else []
+        parts = [f'{len(seeds)} clips of procedural scenes, seeds {ranges(seeds)}'] if seeds else []
         names = [json.loads(each['recording']) for each in about if 'recording' in each]
         parts += [f'{names.count(name)} clips of the recording {name}' for name in sorted(set(names))]
         other = len(about) - len(seeds) - len(names)
@@ -92,36 +122,26 @@ class ClipFolder:
                 self.skipped.add(path.name)
                 print(f'{path} is skipped: {error}')
 
-    def batches(self, size: int) -> Iterator[Clips]:
-        """Go through all clips once, in order, each batch of one kind."""
-        for stills in (False, True):
-            kind = [clip for _, clip in sorted(self._clips.items()) if clip.stills == stills]
-            for start in range(0, len(kind), size):
-                yield _stack(kind[start:start + size])
-
     def draw(self, size: int, generator: torch.Generator) -> Clips:
         """Draw a batch of clips of one kind, augmented; now and then takes up clips that were written meanwhile."""
         self._drawn += 1
         if self._drawn % DRAWS_PER_REFRESH == 0:
             self.refresh()
-        clips = [clip for _, clip in sorted(self._clips.items())]
-        first = clips[_integer(len(clips), generator)]
-        kind = [clip for clip in clips if clip.stills == first.stills]
-        return _stack([augment(kind[_integer(len(kind), generator)], generator) for _ in range(size)])
+        return super().draw(size, generator)
 
 
 def augment(clip: Clips, generator: torch.Generator) -> Clips:
     """Mirror, reverse in time, and change the colours of a clip; all its images alike, so it stays consistent."""
     flip, backward = (_integer(2, generator) == 1 for _ in range(2))
     order = torch.randperm(3, generator=generator)
-    curves = _curves(generator)
+    curves = [curve.to(clip.truth.device) for curve in _curves(generator)]
 
     def change(image: Tensor, is_image: bool = True) -> Tensor:
         image = image.flip(-1) if flip else image
         image = image.flip(1) if backward else image
         if not is_image:
             return image
-        image = image[:, :, order]
+        image = image[:, :, order.to(image.device)]
         return torch.stack([curves[channel][image[:, :, channel].long()] for channel in range(3)], dim=2)
 
     # Time reversed: the two blocks' stills change places, which is the same as reversing their order.
@@ -168,7 +188,7 @@ def _stack(clips: list[Clips]) -> Clips:
     return Clips(**joined, stills=clips[0].stills)
 
 
-def _ranges(numbers: list[int]) -> str:
+def ranges(numbers: list[int]) -> str:
     """Write rising numbers as ranges: 1-3, 7, 9-10."""
     parts: list[list[int]] = []
     for number in numbers:

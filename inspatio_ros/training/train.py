@@ -16,7 +16,7 @@ import yaml
 
 from inspatio_ros.config import GeneratorConfig, from_dict, to_dict
 from inspatio_ros.errors import ConfigurationError, InspatioError
-from inspatio_ros.training.data import ClipFolder
+from inspatio_ros.training.data import ClipFolder, ClipSource
 from inspatio_ros.training.distributed import ScaleConfig, ScaledTrainer, rank, start, stop, unsharded
 from inspatio_ros.training.export import export
 from inspatio_ros.training.further import (
@@ -31,6 +31,7 @@ from inspatio_ros.training.jdmd import JdmdConfig
 from inspatio_ros.training.measure import measure
 from inspatio_ros.training.memory import keep_freed_memory
 from inspatio_ros.training.networks import Networks
+from inspatio_ros.training.scenes import ENDLESS, EndlessConfig, open_endless
 from inspatio_ros.training.stages import STAGES, LossConfig
 from inspatio_ros.training.teachers import TeacherConfig
 from inspatio_ros.training.trainer import Trainer, TrainerConfig
@@ -51,10 +52,12 @@ class Plan:
     scale: ScaleConfig = field(default_factory=ScaleConfig)
     #: What the generator is trained without (evaluation/ablation.py), '' for nothing.
     ablation: str = ''
+    #: Where `--data endless` takes its clips from.
+    endless: EndlessConfig = field(default_factory=EndlessConfig)
 
 
 #: What a configuration file may hold.
-KEYS = ('generator', 'loss', 'stages', 'further_stages', 'teacher', 'jdmd', 'scale', 'seed', 'ablation')
+KEYS = ('generator', 'loss', 'stages', 'further_stages', 'teacher', 'jdmd', 'scale', 'seed', 'ablation', 'endless')
 
 
 def read_plan(path: Path) -> Plan:
@@ -73,7 +76,8 @@ def read_plan(path: Path) -> Plan:
                 stages['stages'], seed, stages['further_stages'],
                 read_settings(TeacherConfig, plain.get('teacher', {})),
                 read_settings(JdmdConfig, plain.get('jdmd', {})),
-                read_settings(ScaleConfig, plain.get('scale', {})), str(plain.get('ablation', '')))
+                read_settings(ScaleConfig, plain.get('scale', {})), str(plain.get('ablation', '')),
+                read_settings(EndlessConfig, plain.get('endless', {})))
 
 
 def _read_stages(path: Path, plain: dict[str, Any], known: Sequence[str], seed: int) -> dict[str, TrainerConfig]:
@@ -91,7 +95,7 @@ def train(plan: Plan, stage: str, data: Path, output: Path, device: str = 'cpu',
     Args:
         plan: the configuration.
         stage: which; the stages before it are read from their checkpoints.
-        data: folder with train/ and held_out/ clips.
+        data: folder with train/ and held_out/ clips, or 'endless': made while training.
         output: folder for checkpoints, curves and weights.
         device: where to train.
         stop_after: seconds that each stage may take.
@@ -99,7 +103,15 @@ def train(plan: Plan, stage: str, data: Path, output: Path, device: str = 'cpu',
         weights: folder of weights to start from, as the large model does.
 
     """
-    clips, held_out = ClipFolder(data / 'train'), ClipFolder(data / 'held_out')
+    clips, held_out = _open_data(plan, data, device)
+    try:
+        return _train_on(plan, stage, clips, held_out, output, device, stop_after, real, weights)
+    finally:
+        clips.close()
+
+
+def _train_on(plan: Plan, stage: str, clips: ClipSource, held_out: ClipSource, output: Path, device: str,
+              stop_after: float, real: Sequence[Path], weights: Path | None) -> Networks:
     networks = Networks(plan.generator, device, plan.seed, plan.ablation)
     if weights:
         start_from(networks, weights)
@@ -139,6 +151,13 @@ def train(plan: Plan, stage: str, data: Path, output: Path, device: str = 'cpu',
     return networks
 
 
+def _open_data(plan: Plan, data: Path, device: str) -> tuple[ClipSource, ClipSource]:
+    """Open the clips to train on and those that are held out."""
+    if str(data) != ENDLESS:
+        return ClipFolder(data / 'train'), ClipFolder(data / 'held_out')
+    return open_endless(plan.endless, plan.generator.width, plan.generator.height, device)
+
+
 def _needed(plan: Plan, name: str, wanted: str) -> bool:
     """Say whether a stage's result matters to a later one: teachers matter to the distillation by them alone."""
     if name not in TEACHER_OF.values():
@@ -172,7 +191,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Train from the command line."""
     parser = argparse.ArgumentParser(prog='python -m inspatio_ros.training.train', description=__doc__)
     parser.add_argument('--config', type=Path, required=True, help='configuration, e.g. config/training/nano.yaml')
-    parser.add_argument('--data', type=Path, required=True, help='folder with train/ and held_out/')
+    parser.add_argument('--data', type=Path, required=True, help='folder with train/ and held_out/, or '
+                        f'{ENDLESS!r}: scenes are made while training')
     parser.add_argument('--output', type=Path, required=True, help='folder for checkpoints, curves and weights')
     parser.add_argument('--stage', default='all', choices=[*STAGES, *FURTHER_STAGES, *ALIASES, 'all'])
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
