@@ -14,7 +14,8 @@ import pytest
 from small_recording import DISTANCE, HEIGHT, WIDTH, sideways, write_wall
 
 from inspatio_ros import cli
-from inspatio_ros.commands.render import millimetres, scene_times
+from inspatio_ros.commands.render import count_near, millimetres, next_block, scene_times
+from inspatio_ros.geometry import se3_exp
 from inspatio_ros.reference import open_reference
 from inspatio_ros.simulator import WorldSimulator
 from inspatio_ros.spatial.trajectory import Trajectory, read_trajectory
@@ -92,6 +93,28 @@ def test_a_bad_line_is_named(recording: Path, trajectory: Path, tmp_path: Path, 
     assert cli.main(command(recording, trajectory, tmp_path / 'out')) == 1
     assert f'{trajectory} line 5' in capsys.readouterr().err
     assert not (tmp_path / 'out').exists()
+
+
+def test_places_far_apart_are_rendered_each_from_its_own_views(recording: Path) -> None:
+    simulator = WorldSimulator(open_reference(recording), 'render', WIDTH, HEIGHT, device='cpu')
+    poses, times = sideways([0., 0.1, 2., 2.1, 2.2, 2.3]), np.arange(6) * 0.1
+    counts, done = [], 0
+    while done < len(poses):
+        block, count = next_block(simulator, poses[done:], times[done:])
+        assert np.array_equal(block.T_world_camera[:count], poses[done:done + count])
+        # What fills the block up is of the same place.
+        assert np.array_equal(block.T_world_camera[count - 1:], np.repeat(poses[[done + count - 1]], 5 - count, axis=0))
+        counts.append(count)
+        done += count
+    assert counts == [2, 4]
+
+
+@pytest.mark.parametrize(('offsets', 'near'), [([0.], 1), ([0., 0.4, 0.5], 3), ([0., 0.3, 0.6, 0.], 2), ([0., 9.], 1)])
+def test_a_jump_is_a_way_or_a_turn(offsets: list[float], near: int) -> None:
+    assert count_near(sideways(offsets)) == near
+    # 29.9 degrees stand for a metre here.
+    assert count_near(np.stack([se3_exp(np.array([0., 0., 0., 0., np.radians(29.9 * x), 0.]))
+                                for x in offsets])) == near
 
 
 def test_frames_held_out_are_rendered_true(tmp_path: Path, capsys) -> None:

@@ -34,6 +34,9 @@ OUTPUTS = ('image', 'mask', 'depth', 'trajectory.txt', 'video.mp4', 'report.json
 #: Depth is written in thousandths of a metre; what is farther than 16 bits reach is written as unknown.
 DEPTH_SCALE, DEPTH_LIMIT = 1000., 65535
 
+#: Poses within this of the first one of their block are rendered with it, from the same views of the recording.
+NEAR_METRES, NEAR_DEGREES = 0.5, 15.
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `inspatio render`."""
@@ -169,12 +172,25 @@ def render(simulator: WorldSimulator, trajectory: Trajectory, times: np.ndarray,
 def next_block(simulator: WorldSimulator, T_world_camera: np.ndarray, times: np.ndarray) -> tuple[Block, int]:
     """Make the next block of the poses that are left [N, 4, 4]; give it and how many of its frames count.
 
-    A generator makes whole blocks, so the last one holds its last pose as often as it takes.
+    A generator makes whole blocks, so the last one holds its last pose as often as it takes. So does, with the render
+    generator, whose frames do not follow from each other, one that ends where the poses jump: a block's frames share
+    the views that they are fused from, and no few views show places far apart.
     """
     wanted = simulator.frames_in_next_block()
     count = min(wanted, len(times))
+    if simulator.name == 'render':
+        count = count_near(T_world_camera[:count])
     index = np.minimum(np.arange(wanted), count - 1)
     return simulator.step(T_world_camera[index], times[index]), count
+
+
+def count_near(T_world_camera: np.ndarray) -> int:
+    """Count the poses [N, 4, 4] up to the first that is far from where they begin."""
+    start = T_world_camera[0]
+    way = np.linalg.norm(T_world_camera[:, :3, 3] - start[:3, 3], axis=1)
+    turn = (np.einsum('nij,ij->n', T_world_camera[:, :3, :3], start[:3, :3]) - 1.) / 2.
+    far = (way > NEAR_METRES) | (turn < np.cos(np.radians(NEAR_DEGREES)))
+    return int(far.argmax()) if far.any() else len(far)
 
 
 def write_frame(folder: Path, number: int, block: Block, i: int) -> None:
