@@ -13,7 +13,7 @@ from typing import Any
 from inspatio_ros.config import from_dict
 from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.evaluation.pictures import write_bytes
-from inspatio_ros.training.data import ClipFolder
+from inspatio_ros.training.data import ClipSource
 from inspatio_ros.training.jdmd import JdmdConfig, JdmdStage
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.teachers import Denoiser, MotionTeacherStage, NoiseLevels, RealTeacherStage, TeacherConfig
@@ -44,7 +44,7 @@ def sources_in(folder: Path) -> list[str]:
 class FurtherStages:
     """Makes the stages of distillation and keeps the teachers for the last one."""
 
-    def __init__(self, networks: Networks, clips: ClipFolder, held_out: ClipFolder, teacher: TeacherConfig,
+    def __init__(self, networks: Networks, clips: ClipSource, held_out: ClipSource, teacher: TeacherConfig,
                  jdmd: JdmdConfig, real: Sequence[Path] = (), weights: Path | None = None) -> None:
         self.networks, self.clips, self.held_out, self.jdmd = networks, clips, held_out, jdmd
         self.teacher = dataclasses.replace(teacher, weights=str(weights)) if weights else teacher

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.star.scheduler import mix
-from inspatio_ros.training.data import ClipFolder
+from inspatio_ros.training.data import ClipSource
 from inspatio_ros.training.measure import measure
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.self_forcing import Conditions, RollOut, draw_noise
@@ -99,7 +99,7 @@ class JdmdStage:
 
     name = 'jdmd'
 
-    def __init__(self, networks: Networks, clips: ClipFolder, held_out: ClipFolder, config: JdmdConfig,
+    def __init__(self, networks: Networks, clips: ClipSource, held_out: ClipSource, config: JdmdConfig,
                  teachers: dict[str, Denoiser]) -> None:
         self.networks, self.clips, self.held_out, self.config = networks, clips, held_out, config
         missing = [task for task in config.tasks if task not in teachers]

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from inspatio_ros.training.data import ClipFolder, Clips, unit
+from inspatio_ros.training.data import ClipFolder, Clips, ClipSource, unit
 from inspatio_ros.training.networks import Networks
 
 #: Every measurement draws its noise from this seed.
@@ -51,13 +51,13 @@ def _decibel(square: float) -> float:
     return -10 * math.log10(square) if square > 0 else math.inf
 
 
-def measure(networks: Networks, clips: ClipFolder) -> dict[str, float]:
+def measure(networks: Networks, clips: ClipSource) -> dict[str, float]:
     """Generate all clips of a folder and give their PSNR."""
     generator = torch.Generator().manual_seed(SEED)
     return _measure(clips, lambda batch: networks.generate(batch, generator))
 
 
-def measure_baseline(clips: ClipFolder, method: str) -> dict[str, float]:
+def measure_baseline(clips: ClipSource, method: str) -> dict[str, float]:
     """Give the PSNR of the render with its holes filled: 'black', 'nearest' or 'smooth'."""
     from inspatio_ros.spatial.fill import fill
     from inspatio_ros.spatial.render import HOLE, Condition
@@ -73,7 +73,7 @@ def measure_baseline(clips: ClipFolder, method: str) -> dict[str, float]:
     return _measure(clips, filled)
 
 
-def _measure(clips: ClipFolder, generate: Callable[[Clips], Tensor]) -> dict[str, float]:
+def _measure(clips: ClipSource, generate: Callable[[Clips], Tensor]) -> dict[str, float]:
     figures = Figures()
     for batch in clips.batches(4):
         figures.add(generate(batch), unit(batch.truth), batch.mask.float())

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from inspatio_ros.star.autoencoder import TinyAutoencoder, fold
-from inspatio_ros.training.data import ClipFolder, unit
+from inspatio_ros.training.data import ClipSource, unit
 
 #: Clips and seed that the components are taken from.
 CLIPS, SEED = 48, 0
@@ -17,7 +17,7 @@ LEAST_DEVIATION = 1e-3
 
 
 @torch.no_grad()
-def start_from_components(autoencoder: TinyAutoencoder, clips: ClipFolder) -> None:
+def start_from_components(autoencoder: TinyAutoencoder, clips: ClipSource) -> None:
     """Make the linear map the first principal components, whitened, and the convolutions add nothing to begin with."""
     mean, covariance = _moments(autoencoder, clips)
     values, vectors = torch.linalg.eigh(covariance)
@@ -31,7 +31,7 @@ def start_from_components(autoencoder: TinyAutoencoder, clips: ClipFolder) -> No
         nn.init.zeros_(layer.bias)
 
 
-def _moments(autoencoder: TinyAutoencoder, clips: ClipFolder) -> tuple[Tensor, Tensor]:
+def _moments(autoencoder: TinyAutoencoder, clips: ClipSource) -> tuple[Tensor, Tensor]:
     """Give mean and covariance of the cells of true clips, in float64."""
     generator = torch.Generator().manual_seed(SEED)
     total, squares, count = 0., 0., 0

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from inspatio_ros.star.cache import Cache
 from inspatio_ros.star.scheduler import mix
-from inspatio_ros.training.data import ClipFolder, Clips, crop, unit
+from inspatio_ros.training.data import Clips, ClipSource, crop, unit
 from inspatio_ros.training.measure import measure
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.pca import start_from_components
@@ -53,7 +53,7 @@ class AutoencoderStage:
 
     name = 'autoencoder'
 
-    def __init__(self, networks: Networks, clips: ClipFolder, held_out: ClipFolder, config: LossConfig) -> None:
+    def __init__(self, networks: Networks, clips: ClipSource, held_out: ClipSource, config: LossConfig) -> None:
         self.networks, self.clips, self.held_out, self.config = networks, clips, held_out, config
         self.modules: dict[str, nn.Module] = {'autoencoder': networks.autoencoder}
         if networks.config.autoencoder.linear:
@@ -94,7 +94,7 @@ class InitialisationStage:
 
     name = 'initialisation'
 
-    def __init__(self, networks: Networks, clips: ClipFolder, held_out: ClipFolder, config: LossConfig) -> None:
+    def __init__(self, networks: Networks, clips: ClipSource, held_out: ClipSource, config: LossConfig) -> None:
         self.networks, self.clips, self.held_out, self.config = networks, clips, held_out, config
         self.modules: dict[str, nn.Module] = {'transformer': networks.transformer}
 
@@ -128,7 +128,7 @@ class JointStage:
 
     name = 'joint'
 
-    def __init__(self, networks: Networks, clips: ClipFolder, held_out: ClipFolder, config: LossConfig) -> None:
+    def __init__(self, networks: Networks, clips: ClipSource, held_out: ClipSource, config: LossConfig) -> None:
         self.networks, self.clips, self.held_out, self.config = networks, clips, held_out, config
         for part in networks.autoencoder.encoding_parts():
             part.requires_grad_(False)

@@ -24,7 +24,7 @@ from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.star.checkpoint import find_file
 from inspatio_ros.star.scheduler import FlowScheduler, clean, mix
 from inspatio_ros.star.transformer import DiffusionTransformer, TextConstants
-from inspatio_ros.training.data import ClipFolder, unit
+from inspatio_ros.training.data import ClipSource, unit
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.self_forcing import Conditions
 from inspatio_ros.training.widen import TRANSFORMER_FILES, load_widened
@@ -175,7 +175,7 @@ class MotionTeacherStage(_TeacherStage):
 
     name = 'motion_teacher'
 
-    def __init__(self, networks: Networks, clips: ClipFolder, held_out: ClipFolder, config: TeacherConfig) -> None:
+    def __init__(self, networks: Networks, clips: ClipSource, held_out: ClipSource, config: TeacherConfig) -> None:
         super().__init__(networks, config)
         self.clips, self.held_out = clips, held_out
 

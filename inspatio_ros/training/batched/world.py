@@ -82,8 +82,9 @@ class World:
         That is where the line between the two middles meets the solid's box, grown as the balls grow along the line.
         """
         maps = self.maps[view]
-        o = (maps[..., :3] @ centre[:, None, :, None])[..., 0] + maps[..., 3]
-        d = (maps[..., :3] @ (self._light[light] - centre)[:, None, :, None])[..., 0]
+        # Not a matrix product, which a GPU may be told to compute with fewer digits than a bound may lose.
+        o = (maps[..., :3] * centre[:, None, None]).sum(dim=-1) + maps[..., 3]
+        d = (maps[..., :3] * (self._light[light] - centre)[:, None, None]).sum(dim=-1)
         size = 1 + radius[:, None, None] / self.half_size
         growth = (self._light_radius[light] - radius)[:, None, None] / self.half_size
         # Both sides of the three slabs: slope * s <= room, for some s in [0, 1].
