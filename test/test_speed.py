@@ -19,11 +19,12 @@ from inspatio_ros.spatial.pixels import to_uint8
 from inspatio_ros.spatial.render import Condition
 from inspatio_ros.star import speed as speed_module
 from inspatio_ros.star.attention import BACKENDS, attention, time_attention
+from inspatio_ros.star.autoencoder import TinyAutoencoder
 from inspatio_ros.star.generator import BlockGenerator
 from inspatio_ros.star.pipeline import StarPipeline
 from inspatio_ros.star.presets import TINY, TINY_GUIDED
 from inspatio_ros.star.scheduler import FlowScheduler
-from inspatio_ros.star.speed import SPEEDS, Speed, compiler_lacking, cpu_multiplies_bfloat16, describe
+from inspatio_ros.star.speed import SPEEDS, compiler_lacking, cpu_multiplies_bfloat16, describe
 from inspatio_ros.star.transformer import DiffusionTransformer
 from inspatio_ros.verify import verify_file
 
@@ -73,12 +74,28 @@ def test_exact_settings_equal_the_released_code(shared, monkeypatch, kernel, fil
         module = load(golden, module)
         if isinstance(module, DiffusionTransformer):
             module.fuse().attend_by(attention(kernel))
+            module.use_cpu_kernels()
             assert hasattr(module.blocks[0].self_attn, 'qkv')
         return module
 
     monkeypatch.setattr(Golden, 'load', load_fast)
     result = verify_file(shared / 'golden' / f'{file}.safetensors')
     assert len(result.items) > 30 and [item for item in result.items if not item.passed] == []
+
+
+def test_fused_layers_equal_the_released_autoencoder(shared, monkeypatch):
+    load = Golden.load
+    fused = []
+
+    def load_fused(golden, module):
+        module = load(golden, module)
+        if isinstance(module, TinyAutoencoder):
+            fused.append(module.fuse())
+        return module
+
+    monkeypatch.setattr(Golden, 'load', load_fused)
+    result = verify_file(shared / 'golden' / 'taehv_tiny.safetensors')
+    assert fused and result.items and [item for item in result.items if not item.passed] == []
 
 
 def test_exact_equals_plain_from_pixels_to_pixels():
@@ -205,23 +222,35 @@ def test_what_cannot_be_had_is_refused_in_one_sentence(make, message):
         make()
 
 
-def test_without_a_compiler_auto_says_so_and_true_refuses(monkeypatch):
+def test_without_a_compiler_what_needs_one_is_refused(monkeypatch):
     monkeypatch.setenv('CXX', 'no-such-compiler')
-    pipe = StarPipeline.random(SMALL, speed=Speed('mine', compiled='auto'))
-    assert not pipe.speed_report['compiled']
-    assert 'not compiled: there is no C++ compiler (no-such-compiler)' in describe(pipe.speed_report)
     with pytest.raises(ConfigurationError, match=r'no C\+\+ compiler \(no-such-compiler\); choose speed .exact'):
-        StarPipeline.random(SMALL, speed=Speed('mine', compiled=True))
+        StarPipeline.random(SMALL, speed='compiled')
+    report = StarPipeline.random(SMALL, speed='fast').speed_report
+    assert not report['compiled'] and not report['captured']
 
 
-@pytest.mark.parametrize('compiled, taken', [(0.5, True), (0.95, False)])
-def test_a_cpu_compiles_only_if_that_is_clearly_faster(monkeypatch, compiled, taken):
+def test_what_waits_for_a_compiler_is_announced(monkeypatch, caplog):
     monkeypatch.setattr(speed_module, 'compiler_lacking', lambda device: '')
-    monkeypatch.setattr(speed_module, '_time_both', lambda pipeline: (1., compiled))
-    report = StarPipeline.random(SMALL, speed=Speed('mine', compiled='auto')).speed_report
-    assert report['compiled'] is taken
-    assert report['block_seconds'] == {'interpreted': 1., 'compiled': compiled}
-    assert taken or report['why_not'] == ['not compiled: 950 ms a block against 1000 ms without']
+    with caplog.at_level('INFO'):
+        report = StarPipeline.random(SMALL, speed='compiled').speed_report
+    assert report['compiled'] and 'compiled' in describe(report)
+    assert 'compile the block step: a minute or more the first time, then kept in' in caplog.text
+
+
+def test_only_a_gpu_compiles_without_being_told(monkeypatch):
+    gpu = torch.device('cuda')
+    assert [name for name, speed in SPEEDS.items() if speed.compiles(CPU)] == ['compiled']
+    assert [name for name, speed in SPEEDS.items() if speed.compiles(gpu)] == ['compiled', 'fast', 'float8']
+
+
+def test_a_cpu_without_fast_products_says_so(monkeypatch):
+    from inspatio_ros.star import int8
+    monkeypatch.setattr(int8, 'supported', lambda: False)
+    monkeypatch.setattr(speed_module, 'cpu_multiplies_bfloat16', lambda: False)
+    report = StarPipeline.random(SMALL, speed='fast').speed_report
+    assert report['precision'] == 'float32' and 'int8_layers' not in report
+    assert 'float32: this CPU has no products of bfloat16 (AMX) or int8 (AVX-512 VNNI)' in describe(report)
 
 
 def test_low_precision_is_taken_on_a_cpu_only_where_it_is_multiplied(monkeypatch):
@@ -237,6 +266,10 @@ def test_the_cache_folder_is_the_users_and_can_be_set(monkeypatch, tmp_path):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
     assert speed_module.use_cache_folder() == str(tmp_path / 'inspatio_ros' / 'inductor')
     assert (tmp_path / 'inspatio_ros' / 'inductor').is_dir()
+    # What inductor sets by itself is gone with the next start.
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+    monkeypatch.setenv(speed_module.CACHE_VARIABLE, default_cache_dir())
+    assert speed_module.use_cache_folder() == str(tmp_path / 'inspatio_ros' / 'inductor')
     monkeypatch.setenv(speed_module.CACHE_VARIABLE, '/somewhere')
     assert speed_module.use_cache_folder() == '/somewhere'
 
@@ -258,7 +291,7 @@ def test_speeds_are_compared_on_the_same_frames(tmp_path):
     from small_recording import write_wall
 
     from inspatio_ros.evaluation.benchmark import drive
-    from inspatio_ros.evaluation.speeds import compare_speeds
+    from inspatio_ros.evaluation.speed_comparison import compare_speeds
     from inspatio_ros.reference import open_reference
     from inspatio_ros.simulator import WorldSimulator
     reference = open_reference(write_wall(tmp_path))
@@ -278,7 +311,7 @@ def test_the_suite_runs_at_a_tiny_size_and_names_what_it_left_out(tmp_path):
     from small_recording import write_wall
 
     from inspatio_ros.evaluation.benchmark import drive
-    from inspatio_ros.evaluation.suite import Plan, run_suite
+    from inspatio_ros.evaluation.speed_suite import Plan, run_suite
     from inspatio_ros.reference import open_reference
     reference = open_reference(write_wall(tmp_path))
     kept, said = {}, []

@@ -92,7 +92,7 @@ def _are_files(names: list[str]) -> bool:
 def _suite(args: argparse.Namespace) -> int:
     from inspatio_ros.demo.paths import scripted_twist
     from inspatio_ros.evaluation.benchmark import drive
-    from inspatio_ros.evaluation.suite import Plan, run_suite
+    from inspatio_ros.evaluation.speed_suite import Plan, run_suite
     from inspatio_ros.reference import open_reference
     from inspatio_ros.simulator import resolve_device
     from inspatio_ros.star.speed import find_speed
@@ -118,7 +118,7 @@ def _suite(args: argparse.Namespace) -> int:
 def _compare_speeds(args: argparse.Namespace) -> dict[str, Any]:
     from inspatio_ros.demo.paths import scripted_twist
     from inspatio_ros.evaluation.benchmark import drive
-    from inspatio_ros.evaluation.speeds import compare_speeds
+    from inspatio_ros.evaluation.speed_comparison import compare_speeds
     from inspatio_ros.reference import open_reference
     from inspatio_ros.simulator import WorldSimulator, resolve_device
     from inspatio_ros.star.pipeline import StarPipeline
@@ -135,6 +135,9 @@ def _compare_speeds(args: argparse.Namespace) -> dict[str, Any]:
     figures = compare_speeds(simulators, lambda rate: drive(reference, rate, lambda time: scripted_twist(
         time, math.inf)), args.frames)
     print(compare(*figures.values()))
+    psnr = figures[args.compare[1]]['psnr_db']
+    print(f'images of {args.compare[1]}: ' + (f'{psnr:.1f} dB from those of {args.compare[0]}' if psnr
+                                              else f'the same as those of {args.compare[0]}'))
     return {speed: {'report': reports[speed], **figures[speed]} for speed in args.compare}
 
 

@@ -88,6 +88,14 @@ class TimeGrow(nn.Module):
         return self.conv(x).reshape(-1, *x.shape[1:])
 
 
+class JoiningConvolution(nn.Conv2d):
+    """A convolution of several images that stand for one image of all their channels."""
+
+    def forward(self, *parts: Tensor) -> Tensor:
+        """Map images [N, C, h, w] that together have `in_channels` to [N, C', h, w]."""
+        return super().forward(torch.cat(parts, dim=1))
+
+
 class GuideHead(nn.Module):
     """What the decoder sees of the render, and the gate between the render and what was decoded.
 
@@ -99,10 +107,11 @@ class GuideHead(nn.Module):
         width, patch = config.guide_width, config.patch_size
         stage, features = config.decoder_widths[2], config.decoder_widths[3]
         self.patch_size = patch
+        self.unshuffle = _unshuffle
         self.stem = nn.Conv2d((config.image_channels + 1) * patch**2, width, 3, padding=1)
         self.down = nn.Conv2d(width, stage, 3, stride=2 if config.space[0] else 1, padding=1)
         self.join = nn.Conv2d(stage, stage, 1)
-        self.mix = nn.Conv2d(features + width, width, 3, padding=1)
+        self.mix = JoiningConvolution(features + width, width, 3, padding=1)
         self.out = nn.Conv2d(width, (config.image_channels + 1) * patch**2, 3, padding=1)
 
     def start_as_mask(self) -> None:
@@ -113,12 +122,12 @@ class GuideHead(nn.Module):
 
     def look(self, render: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Give features of a render [B, 3, H, W] and mask [B, 1, H, W]: at patch resolution, and for the decoder."""
-        fine = F.relu(self.stem(_unshuffle(torch.cat([render, mask], dim=1), self.patch_size)))
+        fine = F.relu(self.stem(self.unshuffle(torch.cat([render, mask], dim=1), self.patch_size)))
         return fine, self.join(F.relu(self.down(fine)))
 
     def blend(self, features: Tensor, fine: Tensor, decoded: Tensor, render: Tensor, mask: Tensor) -> Tensor:
         """Blend the decoded image [B, 3, H, W] with the render, by the decoder's features and the guide's."""
-        mixed = F.relu(self.mix(torch.cat([features, fine], dim=1)))
+        mixed = F.relu_(self.mix(features, fine))
         change = _shuffle(self.out(mixed), self.patch_size).to(decoded.dtype)
         gate = (mask + change[:, -1:]).clamp(0, 1)
         return decoded + gate * (render - decoded) + change[:, :-1]
@@ -153,6 +162,7 @@ class TinyAutoencoder(nn.Module):
                                      'the render joins the decoder where it has every frame')
         self.encoder = nn.Sequential(*_encoder_layers(config))
         self.decoder = nn.Sequential(*_decoder_layers(config))
+        self._unshuffle = _unshuffle
         if config.guided:
             self.guide = GuideHead(config)
         if config.linear:
@@ -179,6 +189,16 @@ class TinyAutoencoder(nn.Module):
         nn.init.constant_(self.decoder[-1].bias, 0.5)
         if self.config.guided:
             self.guide.start_as_mask()
+
+    def fuse(self) -> TinyAutoencoder:
+        """Take faster layers that give the same numbers, for inference; after loading only."""
+        from inspatio_ros.star import fused_layers
+        for layers in (self.encoder, self.decoder):
+            fused_layers.fuse_layers(layers)
+        self._unshuffle = fused_layers.unshuffle
+        if self.config.guided:
+            self.guide.unshuffle = fused_layers.unshuffle
+        return self.to(memory_format=torch.channels_last)
 
     def encoding_parts(self) -> list[nn.Module]:
         """List the modules that make latents; the others make pixels of them."""
@@ -254,7 +274,7 @@ class TinyAutoencoder(nn.Module):
 
     def _encode_groups(self, state: EncoderState, frames: Tensor) -> Tensor:
         batch = frames.shape[0]
-        x = _unshuffle(frames.flatten(0, 1), self.config.patch_size)
+        x = self._unshuffle(frames.flatten(0, 1), self.config.patch_size)
         latent = _run(self.encoder, x, batch, state.memory, 0, len(self.encoder))
         if self.config.linear:
             latent = latent + self.linear_encoder(fold(frames, self.config))

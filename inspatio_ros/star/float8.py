@@ -87,7 +87,7 @@ class Float8Linear(nn.Module):
 
 def linear_rows(layer: nn.Linear | Float8Linear, x: Tensor, start: int) -> Tensor:
     """Compute the outputs of a layer from `start` on alone."""
-    if isinstance(layer, Float8Linear):
+    if not isinstance(layer, nn.Linear):
         return layer.rows(x, start)
     return F.linear(x, layer.weight[start:], None if layer.bias is None else layer.bias[start:])
 

@@ -1,10 +1,11 @@
 # Copyright 2026 The inspatio_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""How fast a generator is made to run: precision, attention kernel, fused projections, compilation, CUDA graphs.
+"""How fast a generator is made to run: precision, attention kernel, fused layers, compilation, CUDA graphs.
 
 `plain` is every operation as written, and the yardstick. `exact` changes nothing but the order in which float sums are
-taken. `fast` computes in bfloat16 where the hardware multiplies it, and compiles. `float8` also rounds the large
-matrices. docs/performance.md says what each is worth.
+taken, and starts at once. `compiled` is `exact` with the block step compiled, on a CPU too. `fast` computes in what the
+hardware multiplies fastest: bfloat16 on a GPU, compiled and captured; on a CPU bfloat16 (AMX) or int8 (VNNI). `float8`
+also rounds the large matrices on a GPU. docs/performance.md says what each is worth.
 """
 
 from __future__ import annotations
@@ -15,14 +16,13 @@ import os
 import shutil
 import time
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from inspatio_ros.errors import ConfigurationError
-from inspatio_ros.star.attention import attention, median_seconds, time_attention
+from inspatio_ros.star.attention import attention, time_attention
 from inspatio_ros.star.float8 import to_float8
 
 if TYPE_CHECKING:
@@ -32,19 +32,16 @@ log = logging.getLogger(__name__)
 
 #: Where inductor keeps what it compiled, so that the second start is quick.
 CACHE_VARIABLE = 'TORCHINDUCTOR_CACHE_DIR'
-#: A compiled step must be faster by this much to be worth its start-up.
-_WORTH_IT = 0.9
-_REPEATS = 3
 
 
 @dataclass(frozen=True)
 class Speed:
     """One setting.
 
-    `precision` 'native' (bfloat16 on a GPU, float32 on a CPU), 'low' (bfloat16 also on a CPU that multiplies it) or
-    'float8'; `attention` 'auto' (the fastest here, by measurement) or one of attention.BACKENDS; `fused` merges
-    projections; `compiled` True, False or 'auto' (if it can and is faster: on a CPU by measurement); `captured` replays
-    CUDA graphs (nothing on a CPU).
+    `precision` 'native' (bfloat16 on a GPU, float32 on a CPU), 'low' (on a CPU bfloat16 or int8 if it multiplies it)
+    or 'float8'; `attention` 'auto' (the fastest here, by measurement) or one of attention.BACKENDS; `fused` merges
+    layers; `compiled` True, False or 'gpu' (there alone, and only if it can); `captured` replays CUDA graphs (nothing
+    on a CPU).
     """
 
     name: str
@@ -61,11 +58,17 @@ class Speed:
         return torch.bfloat16
 
 
+    def compiles(self, device: torch.device) -> bool:
+        """Say whether the block step is to be compiled on a device."""
+        return self.compiled is True or (self.compiled == 'gpu' and device.type == 'cuda')
+
+
 SPEEDS = {speed.name: speed for speed in (
     Speed('plain'),
     Speed('exact', attention='auto', fused=True),
-    Speed('fast', precision='low', attention='auto', fused=True, compiled='auto', captured=True),
-    Speed('float8', precision='float8', attention='auto', fused=True, compiled='auto', captured=True))}
+    Speed('compiled', attention='auto', fused=True, compiled=True),
+    Speed('fast', precision='low', attention='auto', fused=True, compiled='gpu', captured=True),
+    Speed('float8', precision='float8', attention='auto', fused=True, compiled='gpu', captured=True))}
 
 
 def find_speed(speed: str | Speed) -> Speed:
@@ -101,12 +104,16 @@ def speed_up(pipeline: StarPipeline, speed: str | Speed) -> dict[str, Any]:
         torch.backends.cudnn.benchmark = True
     if speed.fused:
         net.fuse()
-        pipeline.autoencoder.to(memory_format=torch.channels_last)
+        pipeline.autoencoder.fuse()
+        if device.type == 'cpu' and not speed.compiles(device):
+            net.use_cpu_kernels()
+    if speed.precision == 'low' and device.type == 'cpu' and net.dtype == torch.float32:
+        _round_to_int8(pipeline, report)
     if speed.precision == 'float8':
         report['float8_layers'] = to_float8(net)
     report['precision'] = speed.precision if speed.precision == 'float8' else str(net.dtype).removeprefix('torch.')
     report['attention'] = _choose_attention(pipeline, speed)
-    if speed.compiled:
+    if speed.compiles(device):
         _compile(pipeline, speed, report)
     if speed.captured and device.type == 'cuda':
         pipeline.blocks.capture = report['captured'] = True
@@ -118,8 +125,17 @@ def speed_up(pipeline: StarPipeline, speed: str | Speed) -> dict[str, Any]:
 def describe(report: dict[str, Any]) -> str:
     """Put a report of speed_up into one line."""
     parts = [report['precision'], f'attention {report["attention"]["chosen"]}',
+             *(f'{report[part]} layers in {part[:4]}' for part in ('int8_layers',) if part in report),
              *(part for part in ('fused', 'compiled', 'captured') if report[part]), *report['why_not']]
     return f'{", ".join(parts)} (set up in {report["seconds"]:.1f} s)'
+
+
+def _round_to_int8(pipeline: StarPipeline, report: dict[str, Any]) -> None:
+    from inspatio_ros.star import int8
+    if int8.supported():
+        report['int8_layers'] = int8.to_int8(pipeline.autoencoder, pipeline.transformer)
+    else:
+        report['why_not'].append('float32: this CPU has no products of bfloat16 (AMX) or int8 (AVX-512 VNNI)')
 
 
 def _choose_attention(pipeline: StarPipeline, speed: Speed) -> dict[str, Any]:
@@ -145,33 +161,11 @@ def _compile(pipeline: StarPipeline, speed: Speed, report: dict[str, Any]) -> No
         report['why_not'].append(f'not compiled: {lacking}')
         return
     report['cache_folder'] = use_cache_folder()
-    if speed.compiled is True or pipeline.device.type == 'cuda':
-        pipeline.blocks.compile()
-        report['compiled'] = True
-        return
-    plain, compiled = _time_both(pipeline)
-    report['block_seconds'] = {'interpreted': round(plain, 4), 'compiled': round(compiled, 4)}
-    report['compiled'] = compiled < _WORTH_IT * plain
-    if not report['compiled']:
-        pipeline.blocks.interpret()
-        report['why_not'].append(f'not compiled: {1e3 * compiled:.0f} ms a block against {1e3 * plain:.0f} ms without')
-
-
-def _time_both(pipeline: StarPipeline) -> tuple[float, float]:
-    """Time a later block, interpreted and compiled; leaves it compiled."""
-    blocks = pipeline.blocks
-    state = blocks.init(1, torch.Generator().manual_seed(0))
-    frames, channels, height, width = blocks.latent_shape
-    mask_channels = pipeline.config.transformer.condition_dim - channels
-    given = [torch.zeros(1, frames, c, height, width, device=pipeline.device)
-             for c in (channels, channels, mask_channels)]
-    step = partial(blocks.step, state, *given)
-    step(), step()
-    plain = median_seconds(step, pipeline.device, _REPEATS)
-    blocks.compile()
-    blocks.restart(state, torch.Generator().manual_seed(0))
-    step(), step()
-    return plain, median_seconds(step, pipeline.device, _REPEATS)
+    pipeline.blocks.compile()
+    report['compiled'] = True
+    # The warm-up measures it; whoever waits should know for what.
+    log.info('the first two blocks compile the block step: a minute or more the first time, then kept in %s',
+             report['cache_folder'])
 
 
 def compiler_lacking(device: torch.device) -> str:
@@ -184,9 +178,11 @@ def compiler_lacking(device: torch.device) -> str:
 
 def use_cache_folder() -> str:
     """Keep what inductor compiles under the user's cache folder unless another place is set; gives the place."""
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
     base = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
     folder = base / 'inspatio_ros' / 'inductor'
-    if CACHE_VARIABLE not in os.environ:
+    # Inductor itself sets the variable, to a folder that is gone with the next start, as soon as it is imported.
+    if os.environ.get(CACHE_VARIABLE) in (None, default_cache_dir()):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError:

@@ -95,6 +95,7 @@ class Attention(nn.Module):
         dim = config.dim
         self.num_heads = config.num_heads
         self.attend: Attend = attend
+        self.rotate = rotate
         self.q = nn.Linear(dim, dim)
         self.k = nn.Linear(dim, dim)
         self.v = nn.Linear(dim, dim)
@@ -123,7 +124,7 @@ class SelfAttention(Attention):
     def project(self, x: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor, Tensor]:
         """Give queries, keys and values [B, T, heads, head_dim] of x [B, T, dim], normed and turned."""
         q, k, v = self.qkv(x).chunk(3, dim=-1) if hasattr(self, 'qkv') else (self.q(x), self.k(x), self.v(x))
-        return (rotate(self.heads(self.norm_q(q)), rotary), rotate(self.heads(self.norm_k(k)), rotary),
+        return (self.rotate(self.heads(self.norm_q(q)), rotary), self.rotate(self.heads(self.norm_k(k)), rotary),
                 self.heads(v))
 
     def project_keys(self, x: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
@@ -132,7 +133,7 @@ class SelfAttention(Attention):
             k, v = linear_rows(self.qkv, x, self.qkv.in_features).chunk(2, dim=-1)
         else:
             k, v = self.k(x), self.v(x)
-        return rotate(self.heads(self.norm_k(k)), rotary), self.heads(v)
+        return self.rotate(self.heads(self.norm_k(k)), rotary), self.heads(v)
 
     def forward(self, x: Tensor, rotary: Rotary, cache: Cache | None, layer: int, write: bool) -> Tensor:
         """Attend from x [B, T, dim]; `write` replaces the cache by this pass's keys and values, else they follow it."""
@@ -259,6 +260,13 @@ class DiffusionTransformer(nn.Module):
         for block in self.blocks:
             block.self_attn.fuse()
         return self
+
+    def use_cpu_kernels(self) -> None:
+        """Compute rotations and activations by fewer passes over memory; for a CPU, and where nothing is compiled."""
+        from inspatio_ros.star.fused_layers import FusedGelu, rotate_complex
+        for block in self.blocks:
+            block.self_attn.rotate = rotate_complex
+            block.ffn[1] = FusedGelu()
 
     def attend_by(self, kernel: Attend) -> None:
         """Use a kernel of attention.py in every self-attention; the few tokens of the caption keep torch's choice."""
