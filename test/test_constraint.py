@@ -21,6 +21,7 @@ from inspatio_ros.spatial.constraint import SpatialConstraint
 from inspatio_ros.spatial.densify import densify, grid_of_target, resample_colour
 from inspatio_ros.spatial.exposure import match_exposure
 from inspatio_ros.spatial.render import CONTRADICTION, Condition, contradicts
+from inspatio_ros.spatial.views import _bounding_spheres
 
 _FORWARD = np.array([[0., 0., 1.], [-1., 0., 0.], [0., -1., 0.]])
 
@@ -222,6 +223,15 @@ def test_what_a_better_view_shows_in_another_colour_is_contradicted():
     assert verdict.sum() == 24 * 32
     hole = Condition(rendered.image, rendered.mask * 0, torch.full_like(rendered.z_depth, torch.nan))
     assert not contradicts(hole, image, z_depth, K, T, K).any()
+
+
+@pytest.mark.filterwarnings('error')
+def test_a_frame_without_any_depth_is_seen_from_nowhere():
+    points = np.random.default_rng(0).normal(size=(2, 5, 3))
+    points[1] = np.nan
+    middles, radii = _bounding_spheres(points)
+    assert np.linalg.norm(points[0] - middles[0], axis=1).max() == pytest.approx(radii[0])
+    assert np.isfinite(middles[1]).all() and radii[1] == -np.inf
 
 
 # --- a real recording ------------------------------------------------------------------------------------------------
