@@ -140,13 +140,16 @@ def test_bad_settings_are_named() -> None:
         EndlessConfig(held_out=1001)
 
 
-def test_photographs_come_from_a_folder_that_may_be_used(tmp_path) -> None:
+def test_photographs_come_from_a_folder_that_may_be_used(tmp_path, capsys) -> None:
     with pytest.raises(RecordingError, match='name a folder of JPEG or PNG images'):
         read_photographs(tmp_path, 2)
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (200, 300, 3)).astype(np.uint8)).save(tmp_path / 'a.png')
     (tmp_path / 'b.jpg').write_bytes(b'not an image')
+    Image.new('RGB', (500, 127)).save(tmp_path / 'c.png')
     atlas = read_photographs(tmp_path, 5)
+    said = capsys.readouterr().out
+    assert 'b.jpg is skipped' in said and 'c.png is skipped: 500 x 127 pixels are fewer' in said
     assert atlas.shape == (5, 128, 256, 3) and atlas.dtype == np.float32 and 0. <= atlas.min() < atlas.max() <= 1.
     shown = replace(SMALL, photographs=atlas, photographed=1.)
     assert not torch.equal(training_clip(1000000, shown).truth, training_clip(1000000, SMALL).truth)

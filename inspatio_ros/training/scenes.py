@@ -22,7 +22,7 @@ import torch
 from inspatio_ros.errors import ConfigurationError, RecordingError
 from inspatio_ros.scenes.clips import HELD_OUT_SEEDS, TRAIN_SEEDS_START
 from inspatio_ros.scenes.paths import PATHS
-from inspatio_ros.scenes.photographs import make_atlas
+from inspatio_ros.scenes.photographs import SIZE, make_atlas
 from inspatio_ros.training.clips import ClipConfig, training_clip
 from inspatio_ros.training.data import Clips, ClipSource, ranges
 
@@ -164,6 +164,8 @@ def _files(path: Path) -> list[np.ndarray]:
     for file in _spaced(files):
         try:
             with Image.open(file) as image:
+                if min(image.size) < SIZE:
+                    raise OSError(f'{image.width} x {image.height} pixels are fewer than {SIZE} x {SIZE}')
                 images.append(np.array(image.convert('RGB')))
         except (OSError, SyntaxError) as error:
             print(f'{file} is skipped: {error}')

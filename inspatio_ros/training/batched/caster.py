@@ -29,7 +29,7 @@ from inspatio_ros.training.batched.world import World
 
 #: Pixels along the side of a tile.
 TILE = 8
-#: Rays in work at once, by the kind of device; a ray takes about half a kilobyte.
+#: Rays in work at once, by the kind of device; a ray takes about 0.4 kB.
 RAYS_AT_ONCE = {'cpu': 2**17, 'cuda': 2**22}
 _LOW_BITS = 0xFFFFFFFF
 
