@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 #: Every generator by name, the cheapest first.
 GENERATORS = ('render', 'nano', '1.3b')
 
+#: Settings of STAR's speed (star/speed.py), the plainest first. 'exact' is the default everywhere: it gives the numbers
+#: of 'plain' but for rounding, on every machine, and starts at once.
+SPEEDS = ('plain', 'exact', 'compiled', 'fast', 'float8')
+
 #: Ways to fill the holes of the `render` generator.
 FILLS = ('smooth', 'nearest', 'black')
 
@@ -89,7 +93,7 @@ def _size_within(camera: PinholeCamera, width: int, height: int, multiple: int =
 
 def open_generator(name: str, camera: PinholeCamera, *, width: int | None = None, height: int | None = None,
                    device: str = 'cpu', fill: str = 'smooth', weights: str | Path | None = None,
-                   frames_per_block: int | None = None) -> Generator:
+                   frames_per_block: int | None = None, speed: str = 'exact') -> Generator:
     """Open a generator by name.
 
     Args:
@@ -100,9 +104,10 @@ def open_generator(name: str, camera: PinholeCamera, *, width: int | None = None
         fill: how `render` fills holes, one of FILLS.
         weights: folder of the weights; by default the packaged ones or INSPATIO_WEIGHTS.
         frames_per_block: for `render` only; STAR's blocks have the size they were trained with.
+        speed: one of SPEEDS; `render` has only one.
 
     Raises:
-        ConfigurationError: the name, the size or the fill is not one that works.
+        ConfigurationError: the name, the size, the fill or the speed is not one that works.
         WeightsError: the weights are missing or do not fit.
 
     """
@@ -111,4 +116,4 @@ def open_generator(name: str, camera: PinholeCamera, *, width: int | None = None
     if name == 'render':
         return RenderGenerator(camera, width, height, fill, frames_per_block=frames_per_block)
     from inspatio_ros.star.pipeline import StarPipeline
-    return StarPipeline.load(name, weights, device=device, width=width, height=height)
+    return StarPipeline.load(name, weights, device=device, width=width, height=height, speed=speed)

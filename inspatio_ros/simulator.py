@@ -63,6 +63,7 @@ class WorldSimulator:
         weights: folder of the generator's weights where they are not the packaged ones.
         max_views: frames of a static recording that are fused into one render.
         frames_per_block: frames of a block of the `render` generator.
+        speed: one of generators.SPEEDS.
 
     Raises:
         ConfigurationError, WeightsError: see open_generator.
@@ -72,14 +73,15 @@ class WorldSimulator:
     def __init__(self, reference: Reference, generator: str | Generator = 'render', width: int | None = None,
                  height: int | None = None, seed: int = 0, device: str = 'auto', fill: str = 'smooth',
                  weights: str | Path | None = None, max_views: int = 4,
-                 frames_per_block: int | None = None) -> None:
+                 frames_per_block: int | None = None, speed: str = 'exact') -> None:
         from inspatio_ros.generators import open_generator
         from inspatio_ros.spatial.constraint import SpatialConstraint
         self.device = resolve_device(device)
         self.reference = reference
         if isinstance(generator, str):
             generator = open_generator(generator, reference.camera, width=width, height=height, device=self.device,
-                                       fill=fill, weights=weights, frames_per_block=frames_per_block)
+                                       fill=fill, weights=weights, frames_per_block=frames_per_block,
+                                       speed=speed)
         self._generator = generator
         self.name = self._generator.name
         self.width, self.height = self._generator.width, self._generator.height

@@ -47,8 +47,9 @@ class Wall(Reference):
 @pytest.fixture()
 def star(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let 'nano' be a tiny instance of the real class."""
-    def load(name: str, weights: object, device: str, width: int | None, height: int | None) -> StarPipeline:
-        return StarPipeline.random(replace(TINY_GUIDED, name='nano', width=width, height=height))
+    def load(name: str, weights: object, device: str, width: int | None, height: int | None,
+             speed: str) -> StarPipeline:
+        return StarPipeline.random(replace(TINY_GUIDED, name='nano', width=width, height=height), speed=speed)
     monkeypatch.setattr(StarPipeline, 'load', load)
 
 

@@ -253,6 +253,11 @@ def test_a_cpu_without_fast_products_says_so(monkeypatch):
     assert 'float32: this CPU has no products of bfloat16 (AMX) or int8 (AVX-512 VNNI)' in describe(report)
 
 
+def test_every_setting_can_be_asked_for_where_torch_is_not_imported():
+    from inspatio_ros import generators
+    assert generators.SPEEDS == tuple(SPEEDS)
+
+
 def test_low_precision_is_taken_on_a_cpu_only_where_it_is_multiplied(monkeypatch):
     assert SPEEDS['fast'].dtype(CPU) == (torch.bfloat16 if cpu_multiplies_bfloat16() else torch.float32)
     monkeypatch.setattr(speed_module, 'cpu_multiplies_bfloat16', lambda: False)

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='run for so long at the frame rate; compare memory after a third of it and at the end')
     parser.add_argument('--ros', action='store_true', help='measure the node: overhead a frame, frames lost on the way')
     parser.add_argument('--compare', nargs=2, metavar=('A', 'B'),
-                        help='two of plain, exact, fast, float8: measure both in turn; or two earlier results (files)')
+                        help='two of plain, exact, compiled, fast, float8: measured in turn; or two earlier results')
     parser.add_argument('--suite', choices=['gpu'], help='the large generator at every speed, within --seconds')
     parser.add_argument('--tiny', action='store_true', help='with --suite: a tiny size, which a CPU can take')
     parser.add_argument('--speeds', nargs='+', metavar='NAME', help='with --suite: only these')
@@ -150,7 +150,8 @@ def _simulator(args: argparse.Namespace, generator: str) -> Iterator[tuple[World
     from inspatio_ros.simulator import WorldSimulator
     width, height = args.size or (RENDER_SIZE if generator == 'render' else (None, None))
     reference = open_reference(args.reference)
-    simulator = WorldSimulator(reference, generator, width, height, args.seed, args.device, weights=args.weights)
+    simulator = WorldSimulator(reference, generator, width, height, args.seed, args.device, weights=args.weights,
+                               speed=args.speed)
     try:
         yield simulator, drive(reference, simulator.frame_rate, lambda time: scripted_twist(time, math.inf))
     finally:
@@ -176,7 +177,8 @@ def _soak(args: argparse.Namespace, generator: str) -> dict[str, Any]:
 def _soak_node(args: argparse.Namespace, generator: str) -> dict[str, Any]:
     from inspatio_ros.demo.run import DemoOptions, drive_node
     from inspatio_ros.evaluation.benchmark import MIB, growth, resident_bytes
-    options = DemoOptions(args.reference, generator, args.size, args.soak, args.weights, args.seed, args.device)
+    options = DemoOptions(args.reference, generator, args.size, args.soak, args.weights, args.seed, args.device,
+                          speed=args.speed)
     samples = []
 
     def watch(elapsed: float, node: Child, _: Child) -> None:

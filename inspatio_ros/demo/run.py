@@ -43,6 +43,7 @@ class DemoOptions:
     seed: int = 0
     device: str = 'auto'
     domain: int | None = None
+    speed: str = 'exact'
 
     def node_parameters(self) -> dict[str, Any]:
         """Give the node's parameters."""
@@ -50,7 +51,7 @@ class DemoOptions:
         reference = self.reference if self.reference == SAMPLE else str(Path(self.reference).resolve())
         weights = str(Path(self.weights).resolve()) if self.weights else ''
         return {'reference': reference, 'generator': self.generator, 'width': width, 'height': height,
-                'weights': weights, 'seed': self.seed, 'device': self.device, 'autostart': True,
+                'weights': weights, 'speed': self.speed, 'seed': self.seed, 'device': self.device, 'autostart': True,
                 # Every frame shall be an image, whoever listens: the frames are counted to know their scene time.
                 'idle_unheard': False}
 
