@@ -279,6 +279,22 @@ def test_the_cache_folder_is_the_users_and_can_be_set(monkeypatch, tmp_path):
     assert speed_module.use_cache_folder() == '/somewhere'
 
 
+def test_a_setting_that_fails_does_not_take_the_others_with_it(tmp_path, monkeypatch):
+    from small_recording import write_wall
+
+    from inspatio_ros.evaluation import speed_suite
+    from inspatio_ros.evaluation.benchmark import drive
+    from inspatio_ros.reference import open_reference
+    monkeypatch.setenv('CXX', 'no-such-compiler')
+    monkeypatch.setattr(speed_suite, 'precision_errors', lambda plan: {})
+    reference, kept, said = open_reference(write_wall(tmp_path)), {}, []
+    plan = speed_suite.Plan(SMALL, CPU, ('compiled', 'plain'), 300., 1)
+    assert not speed_suite.run_suite(plan, reference, partial(drive, reference, twist=lambda time: (0.2, 0., 0.1)),
+                                     kept.__setitem__, said.append)
+    assert 'no C++ compiler (no-such-compiler)' in kept['failed']['compiled'] and 'speeds.plain' in kept
+    assert any(line.startswith('compiled: FAILED, ConfigurationError') for line in said)
+
+
 # --- to the host -----------------------------------------------------------------------------------------------------
 
 

@@ -110,9 +110,9 @@ def _suite(args: argparse.Namespace) -> int:
         # After every part, so that a run that is cut short leaves what it found.
         _write(args, result)
 
-    run_suite(plan, reference, lambda rate: drive(reference, rate, lambda time: scripted_twist(time, math.inf)), keep,
-              lambda line: print(line, flush=True))
-    return 0
+    whole = run_suite(plan, reference, lambda rate: drive(reference, rate, lambda time: scripted_twist(time, math.inf)),
+                      keep, lambda line: print(line, flush=True))
+    return 0 if whole else 1
 
 
 def _compare_speeds(args: argparse.Namespace) -> dict[str, Any]:

@@ -3,13 +3,15 @@
 """Everything that is to be known about the speed of the large generator on one device, in one run.
 
 Weights are random: speed does not depend on their values. Every part is written as soon as it is measured, and what
-does not fit into the time is named, so that a run that is cut short still tells what it found.
+does not fit into the time is named, so that a run that is cut short still tells what it found; a setting that fails is
+named with its error, and the others are measured.
 """
 
 from __future__ import annotations
 
 import gc
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -40,6 +42,8 @@ _MATRIX = {True: 8192, False: 512}
 #: Seconds that a setting may take at least; with less left it is not started.
 _LEAST = 45.
 _WARM_BLOCKS = 3
+#: What a GPU is asked for, the figures that matter first: compiling the released size takes minutes.
+_GPU_SPEEDS = ('fast', 'float8', 'exact', 'plain')
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,8 @@ class Plan:
     @classmethod
     def make(cls, device: str, tiny: bool, speeds: tuple[str, ...] | None, seconds: float) -> Plan:
         """Plan for the released size, or for one that a CPU can take."""
-        return cls(TINY if tiny else RELEASED, torch.device(device), speeds or tuple(SPEEDS), seconds,
+        return cls(TINY if tiny else RELEASED, torch.device(device),
+                   speeds or (tuple(SPEEDS) if tiny else _GPU_SPEEDS), seconds,
                    5 if tiny else 20)
 
 
@@ -63,8 +68,11 @@ Keep = Callable[[str, Any], None]
 
 
 def run_suite(plan: Plan, reference: Reference, path: Callable[[float], Iterator[np.ndarray]], keep: Keep,
-              tell: Callable[[str], None]) -> None:
-    """Measure all of it; `keep(name, figures)` is called with every part, `path` gives poses at a frame rate."""
+              tell: Callable[[str], None]) -> bool:
+    """Measure all of it; `keep(name, figures)` is called with every part, `path` gives poses at a frame rate.
+
+    Gives False if a setting failed.
+    """
     deadline = time.monotonic() + plan.seconds
     keep('machine', machine())
     keep('config', {'name': plan.config.name, 'width': plan.config.width, 'height': plan.config.height,
@@ -73,7 +81,7 @@ def run_suite(plan: Plan, reference: Reference, path: Callable[[float], Iterator
     keep('matrix_tflops', rates)
     tell(f'matrix products: {rates}')
     keep('splat_ms', splat_times(plan.config, plan.device))
-    skipped = {}
+    skipped, failed = {}, {}
     for speed in plan.speeds:
         lacking = unsupported(plan.device) if speed == 'float8' else ''
         if not lacking and deadline - time.monotonic() < (0 if plan.config is TINY else _LEAST):
@@ -82,7 +90,14 @@ def run_suite(plan: Plan, reference: Reference, path: Callable[[float], Iterator
             skipped[speed] = lacking
             tell(f'{speed}: not measured, {lacking}')
             continue
-        figures = measure_speed(plan, speed, reference, path, rates)
+        try:
+            figures = measure_speed(plan, speed, reference, path, rates)
+        # Whatever it is: there may be no second run on this device, and the other settings count too.
+        except Exception as error:
+            failed[speed] = traceback.format_exc()
+            keep('failed', failed)
+            tell(f'{speed}: FAILED, {type(error).__name__}: {error}')
+            continue
         keep(f'speeds.{speed}', figures)
         tell(f'{speed}: {figures["frames_per_second"]:.1f} frames per second, {figures["first_pixel_ms"]["median"]:.0f}'
              f' ms to the first pixel, {figures["share_of_matrix_rate"]:.0%} of the matrix rate')
@@ -90,6 +105,7 @@ def run_suite(plan: Plan, reference: Reference, path: Callable[[float], Iterator
     if deadline > time.monotonic():
         keep('error', precision_errors(plan))
     keep('seconds', round(plan.seconds - (deadline - time.monotonic()), 1))
+    return not failed
 
 
 def matrix_rates(device: torch.device) -> dict[str, float]:
@@ -144,6 +160,9 @@ def measure_speed(plan: Plan, speed: str, reference: Reference, path: Callable[[
     """Measure one setting: stages, rate, latency, memory, the share of the device's matrix rate."""
     _clean(plan.device)
     pipeline = _pipeline(plan, speed)
+    if plan.device.type == 'cuda':
+        # Random weights are drawn in float32 first, which no real start does.
+        torch.cuda.reset_peak_memory_stats(plan.device)
     drive = _Drive(pipeline, reference, path(plan.config.frame_rate))
     start = time.perf_counter()
     for _ in range(_WARM_BLOCKS):
