@@ -125,7 +125,8 @@ def speed_up(pipeline: StarPipeline, speed: str | Speed) -> dict[str, Any]:
 def describe(report: dict[str, Any]) -> str:
     """Put a report of speed_up into one line."""
     parts = [report['precision'], f'attention {report["attention"]["chosen"]}',
-             *(f'{report[part]} layers in {part[:4]}' for part in ('int8_layers',) if part in report),
+             *(f'{report[kind + "_layers"]} layers in {kind}' for kind in ('int8', 'float8')
+               if kind + '_layers' in report),
              *(part for part in ('fused', 'compiled', 'captured') if report[part]), *report['why_not']]
     return f'{", ".join(parts)} (set up in {report["seconds"]:.1f} s)'
 
