@@ -5,6 +5,9 @@
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 
@@ -347,3 +350,13 @@ def test_the_suite_runs_at_a_tiny_size_and_names_what_it_left_out(tmp_path):
         figures['block_tflop'] / figures['stages_ms']['generate']['median'] * 1e3, rel=0.05)
     assert 0 < kept['error']['bfloat16'] < kept['error']['float8'] < 0.5 and kept['error']['float8_emulated']
     assert kept['splat_ms']['numba_from_torch'] < 0.01
+
+
+@pytest.mark.parametrize(('given', 'wanted'), [({}, '5000'), ({'GOMP_SPINCOUNT': '7'}, '7'),
+                                               ({'OMP_WAIT_POLICY': 'ACTIVE'}, None)])
+def test_threads_do_not_spin_long_unless_the_user_says_so(given, wanted):
+    clean = {name: value for name, value in os.environ.items() if name not in ('GOMP_SPINCOUNT', 'OMP_WAIT_POLICY')}
+    code = 'import os, inspatio_ros; print(os.environ.get("GOMP_SPINCOUNT"))'
+    found = subprocess.run([sys.executable, '-c', code], env={**clean, **given}, capture_output=True, text=True,
+                           check=True)
+    assert found.stdout.strip() == str(wanted)
