@@ -86,9 +86,11 @@ class Graph:
         return self.received[topic]
 
     def publisher(self, kind: type, topic: str) -> object:
-        """Create a publisher and wait until the node hears it."""
+        """Create a publisher and wait until the node hears it: both sides must have found each other."""
         publisher = self.probe.create_publisher(kind, topic, 10)
-        self.until(lambda: publisher.get_subscription_count() > 0)
+        self.until(lambda: publisher.get_subscription_count() > 0 and any(
+            subscription.get_publisher_count() for subscription in self.node.subscriptions
+            if subscription.topic_name == publisher.topic_name))
         return publisher
 
     def until(self, condition: Callable[[], object], timeout: float = 60.) -> None:
