@@ -15,7 +15,9 @@ from small_recording import HEIGHT, WIDTH, write_wall
 
 from inspatio_ros import cli
 from inspatio_ros.demo.paths import PERIOD, scripted_twist
+from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.evaluation import benchmark
+from inspatio_ros.evaluation.pictures import write_bytes
 from inspatio_ros.geometry import invert, is_rigid
 from inspatio_ros.reference import open_reference
 
@@ -107,3 +109,17 @@ def test_a_long_drive_comes_back_on_the_way_it_went(recording: Path) -> None:
     assert away.max() > 0.5
     for lap in (1, 2):
         assert away[int(24 * 2 * PERIOD) * lap + 1] < 0.05 * lap, 'it is not back where it started'
+
+
+def test_a_result_that_cannot_be_written_is_one_line(recording: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / 'file').write_text('')
+    assert bench(recording, '--frames', '1', '--json', str(tmp_path / 'file' / 'result.json')) == 1
+    out, err = capsys.readouterr()
+    assert not out, 'it is said before anything is measured'
+    assert err == f'inspatio: error: cannot write {tmp_path}/file/result.json: there is no folder {tmp_path}/file\n'
+
+
+def test_a_picture_where_no_file_can_be_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(ConfigurationError, match='cannot write .*result.png: Not a directory'):
+        write_bytes(tmp_path / 'file' / 'result.png', b'')

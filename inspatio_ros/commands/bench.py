@@ -56,6 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure what was asked for, print it, and write it."""
+    if args.json and not Path(args.json).parent.is_dir():
+        # Before minutes are spent on figures that could not be kept.
+        raise ConfigurationError(f'cannot write {args.json}: there is no folder {Path(args.json).parent}')
     if args.suite:
         return _suite(args)
     if args.compare and _are_files(args.compare):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +46,9 @@ def write_bytes(path: str | Path, data: bytes) -> None:
     except OSError as error:
         raise ConfigurationError(f'cannot write {path}: {error.strerror or error}') from error
     finally:
-        partial.unlink(missing_ok=True)
+        # Where nothing could be written, nothing is there to be taken away.
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def contact_sheet(columns: Sequence[str], rows: Sequence[Row], cell_width: int = 256) -> np.ndarray:
