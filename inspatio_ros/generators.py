@@ -91,6 +91,12 @@ def _size_within(camera: PinholeCamera, width: int, height: int, multiple: int =
     return tuple(max(multiple, round(side * scale / multiple) * multiple) for side in (camera.width, camera.height))
 
 
+def check_name(name: str) -> None:
+    """Raise ConfigurationError for a generator that is not known."""
+    if name not in GENERATORS:
+        raise ConfigurationError(f'generator {name!r} is unknown; choose one of {", ".join(GENERATORS)}')
+
+
 def open_generator(name: str, camera: PinholeCamera, *, width: int | None = None, height: int | None = None,
                    device: str = 'cpu', fill: str = 'smooth', weights: str | Path | None = None,
                    frames_per_block: int | None = None, speed: str = 'exact') -> Generator:
@@ -111,8 +117,7 @@ def open_generator(name: str, camera: PinholeCamera, *, width: int | None = None
         WeightsError: the weights are missing or do not fit.
 
     """
-    if name not in GENERATORS:
-        raise ConfigurationError(f'generator {name!r} is unknown; choose one of {", ".join(GENERATORS)}')
+    check_name(name)
     if name == 'render':
         return RenderGenerator(camera, width, height, fill, frames_per_block=frames_per_block)
     from inspatio_ros.star.pipeline import StarPipeline

@@ -123,3 +123,10 @@ def test_a_picture_where_no_file_can_be_is_one_line(tmp_path: Path) -> None:
     (tmp_path / 'file').write_text('')
     with pytest.raises(ConfigurationError, match='cannot write .*result.png: Not a directory'):
         write_bytes(tmp_path / 'file' / 'result.png', b'')
+
+
+def test_an_unknown_generator_is_named_before_the_others_are_measured(recording: Path, capsys) -> None:
+    assert bench(recording, '--generator', 'render', 'dream') == 1
+    out, err = capsys.readouterr()
+    assert not out
+    assert err == "inspatio: error: generator 'dream' is unknown; choose one of render, nano, 1.3b\n"

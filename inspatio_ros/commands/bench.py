@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from inspatio_ros.commands import options
 from inspatio_ros.errors import ConfigurationError
+from inspatio_ros.generators import check_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json and not Path(args.json).parent.is_dir():
         # Before minutes are spent on figures that could not be kept.
         raise ConfigurationError(f'cannot write {args.json}: there is no folder {Path(args.json).parent}')
+    for name in args.generator:
+        check_name(name)
     if args.suite:
         return _suite(args)
     if args.compare and _are_files(args.compare):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from inspatio_ros.errors import ConfigurationError, WeightsError
 from inspatio_ros.star.checkpoint import TensorFile, load_module, save_tensors
+from inspatio_ros.star.transformer import RMSNorm
 
 #: The tensor of a stored embedding.
 EMBEDDING_KEY = 'prompt_embeds'
@@ -50,19 +51,6 @@ def relative_buckets(offset: Tensor, num_buckets: int, max_distance: int) -> Ten
     ratio = torch.log(distance.clamp(min=1).float() / exact) / torch.log(torch.tensor(max_distance / exact))
     far = (exact + (ratio * (half - exact)).long()).clamp(max=half - 1)
     return (offset > 0).long() * half + torch.where(distance < exact, distance, far)
-
-
-class TextNorm(nn.Module):
-    """Root-mean-square norm with a learned weight."""
-
-    def __init__(self, dim: int, eps: float) -> None:
-        super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise x [..., dim]."""
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
 class TextAttention(nn.Module):
@@ -117,9 +105,9 @@ class TextBlock(nn.Module):
 
     def __init__(self, config: TextEncoderConfig) -> None:
         super().__init__()
-        self.norm1 = TextNorm(config.dim, config.eps)
+        self.norm1 = RMSNorm(config.dim, config.eps)
         self.attn = TextAttention(config)
-        self.norm2 = TextNorm(config.dim, config.eps)
+        self.norm2 = RMSNorm(config.dim, config.eps)
         self.ffn = TextFeedForward(config)
         self.pos_embedding = PositionBias(config)
 
@@ -139,7 +127,7 @@ class TextEncoder(nn.Module):
         self.config = config or TextEncoderConfig()
         self.token_embedding = nn.Embedding(self.config.vocab_size, self.config.dim)
         self.blocks = nn.ModuleList([TextBlock(self.config) for _ in range(self.config.encoder_layers)])
-        self.norm = TextNorm(self.config.dim, self.config.eps)
+        self.norm = RMSNorm(self.config.dim, self.config.eps)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Encode tokens int64 [B, L] whose mask [B, L] is 1 for text and 0 for padding: [B, L, dim]."""
