@@ -101,6 +101,9 @@ class GeneratorConfig:
     prediction: str = 'flow'
     #: How holes of the render are filled before it is encoded: 'black' (the released weights), 'nearest', 'smooth'.
     condition_fill: str = 'black'
+    #: Where tokens lie for attention: 'grid', in their own picture (the released weights), or 'reprojected': where the
+    #: block's camera sees their content, by depth and poses (spatial/positions.py, docs/nano.md).
+    positions: str = 'grid'
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
@@ -108,6 +111,7 @@ class GeneratorConfig:
     def __post_init__(self) -> None:
         _one_of('prediction', self.prediction, ('flow', 'residual'))
         _one_of('condition_fill', self.condition_fill, ('black', 'nearest', 'smooth'))
+        _one_of('positions', self.positions, ('grid', 'reprojected'))
         check_size(self.width, self.height, self.size_multiple)
 
     @property

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from inspatio_ros.geometry import PinholeCamera
+    from inspatio_ros.spatial.positions import BlockViews
     from inspatio_ros.spatial.render import Condition
 
 #: Every generator by name, the cheapest first.
@@ -37,6 +38,8 @@ class Generator(Protocol):
     frame_rate: float
     #: Frames of the recording that a block of a static reference takes (0: the generator looks at none).
     reference_count: int
+    #: Pixels along each side of a token if the generator wants the views of a block, 0 if it has no use for them.
+    token: int
 
     def frames_in_next_block(self) -> int:
         """Count the frames that the next step wants."""
@@ -44,8 +47,8 @@ class Generator(Protocol):
     def reset(self, seed: int) -> None:
         """Forget every block and draw from this seed."""
 
-    def step(self, condition: Condition, reference_images: Tensor | None,
-             reference_keys: tuple[int, ...] | None) -> tuple[Tensor, dict[str, float]]:
+    def step(self, condition: Condition, reference_images: Tensor | None, reference_keys: tuple[int, ...] | None,
+             views: BlockViews | None) -> tuple[Tensor, dict[str, float]]:
         """Complete one block: images float32 [F, 3, H, W] in [-1, 1] and the seconds of each stage."""
 
 
@@ -54,6 +57,7 @@ class RenderGenerator:
 
     name = 'render'
     reference_count = 0
+    token = 0
     #: Without a network a block is only a batch: short enough to answer a command soon, long enough for two cores.
     default_frames_per_block = 4
     #: A camera's usual size at most; the recording may be larger than anyone wants to stream.
@@ -77,7 +81,8 @@ class RenderGenerator:
         """Do nothing: there is neither state nor randomness."""
 
     def step(self, condition: Condition, reference_images: Tensor | None = None,
-             reference_keys: tuple[int, ...] | None = None) -> tuple[Tensor, dict[str, float]]:
+             reference_keys: tuple[int, ...] | None = None,
+             views: BlockViews | None = None) -> tuple[Tensor, dict[str, float]]:
         """Fill the holes of the render."""
         from inspatio_ros.spatial.fill import fill
         start = time.perf_counter()

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from inspatio_ros.generators import Generator
+    from inspatio_ros.spatial.positions import BlockViews
+    from inspatio_ros.spatial.render import Condition
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ class WorldSimulator:
         recorded = self.scene_time(times)
         condition = self._constraint.render(poses, recorded)
         timings = {'render': time.perf_counter() - start}
-        images, stages = self._generator.step(condition, *self._reference_views(poses, recorded))
+        images, stages = self._generator.step(condition, *self._reference_views(condition, poses, recorded))
         timings.update(stages)
         start_copy = time.perf_counter()
         block = Block(self._blocks, poses, times, to_uint8(images), to_uint8(condition.image),
@@ -157,15 +159,17 @@ class WorldSimulator:
         self._next_time = float(times[-1]) + 1. / self.frame_rate
         return block
 
-    def _reference_views(self, poses: np.ndarray,
-                         recorded: np.ndarray) -> tuple[Tensor | None, tuple[int, ...] | None]:
+    def _reference_views(self, condition: Condition, poses: np.ndarray, recorded: np.ndarray) -> tuple[
+            Tensor | None, tuple[int, ...] | None, BlockViews | None]:
         count = self._generator.reference_count
         if not count:
-            return None, None
+            return None, None, None
         indices = self._constraint.reference_frames(poses, recorded, count)
         # Latents of stills are kept by frame; aligned frames form a stream whose latents depend on what came before.
         keys = tuple(indices) if self.reference.is_static else None
-        return self._constraint.reference_images(indices), keys
+        token = self._generator.token
+        views = self._constraint.block_views(condition, poses, indices, token) if token else None
+        return self._constraint.reference_images(indices), keys, views
 
     def _checked_poses(self, T_world_camera: np.ndarray) -> np.ndarray:
         poses = np.array(T_world_camera, dtype=np.float64)

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from inspatio_ros.errors import ConfigurationError, RecordingError
 from inspatio_ros.scenes.clips import HELD_OUT_SEEDS, TRAIN_SEEDS_START, make_clip, random_scene
 from inspatio_ros.scenes.paths import PATHS
 from inspatio_ros.training.clips import ClipConfig, training_clip
-from inspatio_ros.training.data import Clips
+from inspatio_ros.training.data import IMAGES, Clips
 from inspatio_ros.training.scenes import EndlessClips, EndlessConfig, open_endless, read_photographs
 from inspatio_ros.training.train import main, read_plan
 
@@ -35,7 +35,7 @@ def checksum(*arrays: np.ndarray) -> str:
 
 
 def tensors(clip: Clips) -> list[torch.Tensor]:
-    return [getattr(clip, field.name) for field in fields(clip) if field.name != 'stills']
+    return [*(getattr(clip, name) for name in IMAGES), clip.views.block.inverse_depth, clip.views.K]
 
 
 def generator(seed: int) -> torch.Generator:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small_clips import views_like
 
 from inspatio_ros.errors import WeightsError
 from inspatio_ros.evaluation.inpainter import Inpainter, InpainterConfig, open_inpainter
@@ -42,7 +43,8 @@ def make_clip(seed: int, stills: bool) -> Clips:
     filled = truth.clone()
     truth[..., 8:24, 10:30] = 255
     mask[..., 8:24, 10:30] = 0
-    return Clips(truth, filled, mask, truth[:, :6].clone() if stills else truth.clone(), stills)
+    reference = truth[:, :6] if stills else truth
+    return Clips(truth, filled, mask, reference.clone(), stills, views_like(21, reference.shape[1]))
 
 
 @pytest.fixture(scope='module')

@@ -21,6 +21,7 @@ from inspatio_ros.star.scheduler import FlowScheduler, mix
 from inspatio_ros.training.checkpoint import CheckpointFolder
 from inspatio_ros.training.data import ClipFolder, save_clip
 from inspatio_ros.training.distributed import ScaledTrainer
+from inspatio_ros.training.encoded import EncodedClips, EncodingConfig
 from inspatio_ros.training.jdmd import JdmdConfig, JdmdStage, Scores, dmd_direction
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.self_forcing import Conditions
@@ -176,10 +177,11 @@ def data(tmp_path_factory):
 
 
 def make_stage(data, **settings):
-    networks, clips = Networks(TINY), ClipFolder(data / 'train')
+    networks = Networks(TINY)
+    clips = EncodedClips(networks, ClipFolder(data / 'train'), EncodingConfig())
     random_weights(networks.transformer)
     teachers = {task: random_weights(Denoiser(TINY), seed) for seed, task in enumerate(('vis', 'ctrl'), start=1)}
-    return JdmdStage(networks, clips, clips, JdmdConfig(**settings), teachers)
+    return JdmdStage(networks, clips, clips.clips, JdmdConfig(**settings), teachers)
 
 
 def state(stage):
@@ -218,9 +220,7 @@ def test_gradient_reaches_every_part_of_the_student_and_lambda_scales_it(data, t
 
 def test_task_without_geometry_hides_render_and_mask_from_the_student(data):
     stage = make_stage(data)
-    clip = next(stage.clips.batches(1))
-    conditions = stage.networks.conditions(clip)
-    whole = Conditions(conditions.reference, conditions.render, conditions.mask)
+    _, whole = stage.encoded.draw(1, torch.Generator().manual_seed(0))
     for setting, reference, geometry in (('none', False, False), ('reference', True, False), ('all', True, True)):
         stage.config = JdmdConfig(vis_conditions=setting)
         given = stage._given('vis', whole)

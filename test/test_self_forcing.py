@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from inspatio_ros.star.presets import TINY, TINY_GUIDED
-from inspatio_ros.training.networks import Conditions as WholeConditions
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.self_forcing import Conditions, RollOut, draw_noise
 
@@ -45,7 +44,7 @@ def gradients(networks):
 def test_gradient_block_by_block_is_that_of_the_whole_graph(prediction, exit_pass):
     networks, roll_out = make(prediction, exit_pass=exit_pass)
     parts = roll_out.conditions
-    whole = networks.roll_out(WholeConditions(parts.reference, parts.render, parts.mask), roll_out.noise, exit_pass)
+    whole = networks.roll_out(parts, roll_out.noise, exit_pass)
     gradient = torch.randn(whole.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     (whole * gradient).sum().backward()
     wanted = gradients(networks)
@@ -99,7 +98,7 @@ def test_peak_memory_is_that_of_one_block_however_many_there_are():
         networks, roll_out = make(blocks=blocks)
         parts = roll_out.conditions
         with SavedBytes() as saved:
-            networks.roll_out(WholeConditions(parts.reference, parts.render, parts.mask), roll_out.noise, 2)
+            networks.roll_out(parts, roll_out.noise, 2)
         return saved.peak
 
     # The second block also has a history to remember; from then on a block is a block.

@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
+from small_clips import views_like
 from torch import nn
 
 from inspatio_ros.config import AutoencoderConfig, GeneratorConfig, TransformerConfig
@@ -41,7 +43,7 @@ def make_clip(seed, stills=False):
     mask[..., 8:24, 4:20] = 0
     filled = torch.where(mask > 0, truth, torch.tensor(127, dtype=torch.uint8))
     reference = truth[:, :2 * STILLS] if stills else truth
-    return Clips(truth, filled, mask, reference.clone(), stills)
+    return Clips(truth, filled, mask, reference.clone(), stills, views_like(FRAMES, reference.shape[1]))
 
 
 @pytest.fixture(scope='module')
@@ -152,8 +154,9 @@ def test_joint_stage_learns_to_fill_holes(clips, tmp_path):
     assert sum(losses[-10:]) / 10 < 0.7 * sum(losses[:10]) / 10
 
 
-def test_roll_out_is_what_the_block_generator_makes(clips):
-    networks = Networks(TINY)
+@pytest.mark.parametrize('positions', ['grid', 'reprojected'])
+def test_roll_out_is_what_the_block_generator_makes(clips, positions):
+    networks = Networks(replace(TINY, positions=positions))
     for parameter in networks.transformer.parameters():
         nn.init.normal_(parameter, std=0.05)
     conditions = networks.conditions(clips.draw(2, torch.Generator().manual_seed(0)))
@@ -161,8 +164,9 @@ def test_roll_out_is_what_the_block_generator_makes(clips):
     with torch.no_grad():
         rolled = networks.roll_out(conditions, noise, noise.shape[1] - 1)
     state = networks.blocks.init(2, torch.Generator())
-    blocks = [networks.blocks.step(state, *conditions.block(index, networks.frames), noise=noise[index])
-              for index in range(2)]
+    parts = [conditions.block(index, networks.frames) for index in range(2)]
+    blocks = [networks.blocks.step(state, part.reference, part.render, part.mask, noise[index], *part.positions)
+              for index, part in enumerate(parts)]
     torch.testing.assert_close(torch.cat(blocks, 1), rolled, atol=1e-4, rtol=1e-4)
 
 

@@ -17,6 +17,7 @@ from inspatio_ros.generators import Generator, open_generator
 from inspatio_ros.geometry import PinholeCamera
 from inspatio_ros.spatial.fill import METHODS, fill
 from inspatio_ros.spatial.pixels import to_uint8
+from inspatio_ros.spatial.positions import BlockViews
 from inspatio_ros.spatial.render import HOLE, Condition
 from inspatio_ros.star.pipeline import StarPipeline
 
@@ -36,7 +37,7 @@ class Observed:
     def __init__(self, inner: Generator, without_render: bool = False) -> None:
         self._inner, self._without_render = inner, without_render
         self.name, self.width, self.height = inner.name, inner.width, inner.height
-        self.frame_rate, self.reference_count = inner.frame_rate, inner.reference_count
+        self.frame_rate, self.reference_count, self.token = inner.frame_rate, inner.reference_count, inner.token
         self.condition: Condition | None = None
 
     def frames_in_next_block(self) -> int:
@@ -48,11 +49,14 @@ class Observed:
         self._inner.reset(seed)
 
     def step(self, condition: Condition, reference_images: Tensor | None,
-             reference_keys: tuple[int, ...] | None) -> tuple[Tensor, dict[str, float]]:
+             reference_keys: tuple[int, ...] | None,
+             views: BlockViews | None = None) -> tuple[Tensor, dict[str, float]]:
         """Note the condition and complete the block."""
         self.condition = condition
-        seen = _nothing_like(condition) if self._without_render else condition
-        return self._inner.step(seen, reference_images, reference_keys)
+        if not self._without_render:
+            return self._inner.step(condition, reference_images, reference_keys, views)
+        return self._inner.step(_nothing_like(condition), reference_images, reference_keys,
+                                None if views is None else views.without_depth())
 
 
 def _nothing_like(condition: Condition) -> Condition:

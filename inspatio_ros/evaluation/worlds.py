@@ -73,12 +73,8 @@ class SceneRecording(Reference):
 
 def recorded_truth(reference: Reference, index: int, camera: PinholeCamera) -> Truth:
     """Give a recorded frame resized and cropped to a camera that was fitted from the recording's own."""
-    from inspatio_ros.spatial.densify import grid_of_target, resample_colour
+    from inspatio_ros.spatial.densify import grid_of_target, nearest_depth, resample_colour
     frame = reference.frame(index)
-    grid = grid_of_target(reference.camera, camera)
-    image = resample_colour(frame.image, grid)
-    x = np.rint((np.arange(camera.width) - grid.left + 0.5) / grid.scale_x - 0.5).astype(int)
-    y = np.rint((np.arange(camera.height) - grid.top + 0.5) / grid.scale_y - 0.5).astype(int)
-    z_depth = frame.z_depth[np.ix_(y.clip(0, reference.camera.height - 1), x.clip(0, reference.camera.width - 1))]
-    z_depth = np.where(z_depth > 0, z_depth, np.float32(np.nan))
+    image = resample_colour(frame.image, grid_of_target(reference.camera, camera))
+    z_depth = nearest_depth(frame.z_depth, reference.camera, camera)
     return Truth(image, z_depth, np.zeros(z_depth.shape, bool))

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from inspatio_ros.geometry import PinholeCamera, invert
 from inspatio_ros.reference.base import Reference
-from inspatio_ros.spatial.densify import DenseFrame, densify, grid_of_target, resample_colour
+from inspatio_ros.spatial.densify import DenseFrame, densify, grid_of_target, nearest_depth, resample_colour
 from inspatio_ros.spatial.exposure import match_exposure
 from inspatio_ros.spatial.parallel import run_parallel
+from inspatio_ros.spatial.positions import BlockViews, TokenViews, token_inverse_depth
 from inspatio_ros.spatial.render import Condition, contradicts, fuse, pixel_motion, splat
 from inspatio_ros.spatial.splat_cpu import SourcePixels, View, splat_views
 from inspatio_ros.spatial.views import Choice, ViewChooser
@@ -80,6 +81,24 @@ class SpatialConstraint:
                   for i in unique}
         stacked = torch.from_numpy(np.stack([images[int(index)] for index in indices])).to(self.device)
         return stacked.movedim(-1, 1).float().div_(127.5).sub_(1.)
+
+    def block_views(self, condition: Condition, T_world_camera: np.ndarray, indices: Sequence[int],
+                    token: int) -> BlockViews:
+        """Give where a block's frames and the frames of its reference are seen from, a token for each token pixels.
+
+        `condition` and T_world_camera [F, 4, 4] are the block's; `indices` those of reference_images.
+        """
+        found = {int(i): self._cache.get(('depth', int(i), token), lambda i=i: self._token_depth(int(i), token))
+                 for i in indices}
+        reference = TokenViews(torch.from_numpy(self.reference.T_world_camera[list(indices)])[None].to(self.device),
+                               torch.stack([found[int(i)] for i in indices])[None])
+        block = TokenViews(torch.from_numpy(np.asarray(T_world_camera, np.float64))[None].to(self.device),
+                           token_inverse_depth(condition.z_depth, token)[None])
+        return BlockViews(torch.from_numpy(self.camera.K)[None].to(self.device), block, reference)
+
+    def _token_depth(self, index: int, token: int) -> Tensor:
+        z_depth = nearest_depth(self.reference.frame(index).z_depth, self.reference.camera, self.camera)
+        return token_inverse_depth(torch.from_numpy(np.ascontiguousarray(z_depth)), token).to(self.device)
 
     # --- which views ---------------------------------------------------------------------------------------------
 

@@ -84,6 +84,15 @@ def resample_colour(image: np.ndarray, grid: Grid) -> np.ndarray:
                           flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
 
 
+def nearest_depth(z_depth: np.ndarray, source: PinholeCamera, target: PinholeCamera) -> np.ndarray:
+    """Give float32 [H, W] in the target's pixels: of each the nearest one of z_depth [h, w], NaN where unknown."""
+    grid = grid_of_target(source, target)
+    x = np.rint((np.arange(target.width) - grid.left + 0.5) / grid.scale_x - 0.5).astype(int)
+    y = np.rint((np.arange(target.height) - grid.top + 0.5) / grid.scale_y - 0.5).astype(int)
+    found = z_depth[np.ix_(y.clip(0, source.height - 1), x.clip(0, source.width - 1))]
+    return np.where(found > 0, found, np.float32(np.nan))
+
+
 def clean_depth(z_depth: np.ndarray, camera: PinholeCamera) -> np.ndarray:
     """Drop flying pixels and close thin gaps of z_depth [h, w]; unknown (0, NaN, infinite) comes out NaN.
 

@@ -6,6 +6,9 @@ A block is one context pass, which rewrites the cache with the reference and the
 passes. Everything is fixed in time: the reference at positions 0-2, the previous block at 3-5, the current one at
 6-8, in every block, so that nothing extrapolates however long a run is, and nothing older than one block survives.
 Geometry channels (mask, render) of cached tokens are zero, so that old camera commands do not leak.
+
+Within a picture, tokens lie where they are in their own (`positions: grid`, the release), or where the block's camera
+sees their content (`positions: reprojected`): then what is remembered is found where it belongs.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from inspatio_ros.config import GeneratorConfig
+from inspatio_ros.spatial.positions import BlockPositions
 from inspatio_ros.star.cache import Cache, StaticCache
 from inspatio_ros.star.capture import CapturedCall
 from inspatio_ros.star.scheduler import FlowScheduler, clean, mix
@@ -108,7 +112,7 @@ class BlockGenerator:
 
     @torch.inference_mode()
     def step(self, state: GeneratorState, reference_latent: Tensor, render_latent: Tensor, mask_latent: Tensor,
-             noise: Tensor | None = None) -> Tensor:
+             noise: Tensor | None = None, positions: BlockPositions | None = None) -> Tensor:
         """Generate the next block.
 
         Args:
@@ -117,6 +121,7 @@ class BlockGenerator:
             render_latent: [B, F, C, h, w], the render of this block.
             mask_latent: [B, F, M, h, w], the packed mask of this block.
             noise: [passes, B, F, C, h, w], the first pass's start and what later passes add; drawn if not given.
+            positions: where tokens lie, for positions that are reprojected; on the grid if not given.
 
         Returns:
             float32 [B, F, C, h, w].
@@ -132,7 +137,8 @@ class BlockGenerator:
                                  f'got {tuple(given.shape)}')
         if noise is None:
             noise = self.draw_noise(state)
-        latent = self._generate(state, reference_latent, state.previous, render_latent, mask_latent, noise)
+        tables = () if positions is None else self._tables(positions)
+        latent = self._generate(state, reference_latent, state.previous, render_latent, mask_latent, noise, *tables)
         # A clone: what is remembered must not change when the caller changes what it was given.
         state.previous = latent.clone()
         state.blocks += 1
@@ -174,6 +180,16 @@ class BlockGenerator:
                             (net.rotary(frames, *size, 0), net.rotary(2 * frames, *size, 0)),
                             net.rotary(frames, *size, 2 * frames))
 
+    def placed(self, constants: RunConstants, positions: BlockPositions) -> RunConstants:
+        """Give the constants of a block whose tokens lie at these positions."""
+        return _placed(constants, *self._tables(positions))
+
+    def _tables(self, positions: BlockPositions) -> tuple[Tensor, ...]:
+        """Give cosines and sines of what is remembered, and of the block."""
+        net, frames = self.transformer, self.config.latent_frames_per_block
+        remembered = [positions.reference, *(() if positions.previous is None else (positions.previous,))]
+        return (*net.rotary_at(torch.cat(remembered, dim=1), 0), *net.rotary_at(positions.block, 2 * frames))
+
     def remember(self, constants: RunConstants, cache: Cache, reference: Tensor, previous: Tensor | None) -> None:
         """Run the context pass: rewrite the cache from the reference and, if there is one, the previous block."""
         latents = reference if previous is None else torch.cat([reference, previous.to(reference)], dim=1)
@@ -199,8 +215,10 @@ class BlockGenerator:
         return render_latent + out if self.config.prediction == 'residual' else clean(x_t, out, sigma)
 
     def generate(self, constants: RunConstants, cache: Cache, reference: Tensor, previous: Tensor | None,
-                 render_latent: Tensor, mask_latent: Tensor, noise: Tensor) -> Tensor:
+                 render_latent: Tensor, mask_latent: Tensor, noise: Tensor, *tables: Tensor) -> Tensor:
         """Make one block as a pure function of its arguments and the cache, without a branch on data."""
+        if tables:
+            constants = _placed(constants, *tables)
         self.remember(constants, cache, reference, previous)
         # A clone: a tensor from outside inference mode would have the pass compiled once more.
         x_t = noise[0].clone()
@@ -209,6 +227,12 @@ class BlockGenerator:
             x0 = self.predict(constants, cache, x_t, index, render_latent, mask_latent)
             x_t = mix(x0, noise[index + 1], constants.sigmas[index + 1])
         return self.predict(constants, cache, x_t, last, render_latent, mask_latent)
+
+
+def _placed(constants: RunConstants, *tables: Tensor) -> RunConstants:
+    remembered, block = Rotary(*tables[:2]), Rotary(*tables[2:])
+    reference = Rotary(*(table[:, :block.cos.shape[1]] for table in remembered))
+    return constants._replace(context_rotary=(reference, remembered), block_rotary=block)
 
 
 def _split(modulation: Modulation, count: int) -> list[Modulation]:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from inspatio_ros.config import GeneratorConfig
 from inspatio_ros.errors import WeightsError
+from inspatio_ros.spatial.positions import BlockPositions, BlockViews, TokenViews, block_positions, latent_views
 from inspatio_ros.spatial.render import Condition
 from inspatio_ros.star.autoencoder import Guide, TinyAutoencoder, cut_time_growth
 from inspatio_ros.star.checkpoint import find_file, find_folder, load_config, load_module
@@ -71,6 +72,7 @@ class StarPipeline:
         self.name, self.width, self.height = config.name, config.width, config.height
         self.frame_rate = config.frame_rate
         self.reference_count = config.latent_frames_per_block
+        self.token = config.size_multiple if config.positions == 'reprojected' else 0
         self._state: GeneratorState | None = None
         self.speed_report = speed_up(self, speed)
         self.reset(seed)
@@ -150,11 +152,13 @@ class StarPipeline:
         self._render_state = self.autoencoder.encoder_state()
         self._reference_state = self.autoencoder.encoder_state()
         self._decoder_state = self.autoencoder.decoder_state()
+        self._previous_views: TokenViews | None = None
         self._stills: OrderedDict[int, Tensor] = OrderedDict()
 
     @torch.inference_mode()
     def step(self, condition: Condition, reference_images: Tensor,
-             reference_keys: tuple[int, ...] | None = None) -> tuple[Tensor, dict[str, float]]:
+             reference_keys: tuple[int, ...] | None = None,
+             views: BlockViews | None = None) -> tuple[Tensor, dict[str, float]]:
         """Make the next block.
 
         Args:
@@ -162,26 +166,28 @@ class StarPipeline:
             reference_images: float [R, 3, H, W] in [-1, 1]: `reference_count` stills, or F frames aligned in time,
                 which must go on from block to block like a video.
             reference_keys: what each still is called, so that it is encoded once; a key stands for one image.
+            views: where all of it is seen from; needed by `positions: reprojected` alone.
 
         Returns:
             Images float32 [F, 3, H, W] in [-1, 1], and the seconds of `fill`, `encode`, `generate`, `decode`.
 
         """
         watch = _Stopwatch(self.device)
-        latent, guide = self._make_latent(condition, reference_images, reference_keys, watch)
+        latent, guide = self._make_latent(condition, reference_images, reference_keys, views, watch)
         images = self._decode(latent, guide)
         watch.lap('decode')
         return images, watch.seconds()
 
     @torch.inference_mode()
     def stream(self, condition: Condition, reference_images: Tensor,
-               reference_keys: tuple[int, ...] | None = None) -> Iterator[Tensor]:
+               reference_keys: tuple[int, ...] | None = None,
+               views: BlockViews | None = None) -> Iterator[Tensor]:
         """Make the next block as `step` does, and give its frames [k, 3, H, W] latent by latent, as they are decoded.
 
         All of it must be taken before the next block. Each part is queued on the device when it is asked for, so that
         the first can leave while the next is decoded.
         """
-        latent, guide = self._make_latent(condition, reference_images, reference_keys, _Stopwatch(self.device))
+        latent, guide = self._make_latent(condition, reference_images, reference_keys, views, _Stopwatch(self.device))
         start, factor = 0, self.config.autoencoder.temporal_factor
         for index in range(latent.shape[1]):
             end = start + (1 if index == 0 and not self._decoder_state.started else factor)
@@ -189,7 +195,7 @@ class StarPipeline:
             start = end
 
     def _make_latent(self, condition: Condition, reference_images: Tensor, reference_keys: tuple[int, ...] | None,
-                     watch: _Stopwatch) -> tuple[Tensor, Guide | None]:
+                     views: BlockViews | None, watch: _Stopwatch) -> tuple[Tensor, Guide | None]:
         """Give the block's latents [1, F', C, h, w] and what guides their decoder."""
         self._check(condition, reference_images, reference_keys)
         first = self._state.blocks == 0
@@ -202,9 +208,20 @@ class StarPipeline:
         factors = self.config.autoencoder.spatial_factor, self.config.autoencoder.temporal_factor
         mask_latent = pack_mask(condition.mask[None] * 2. - 1., first, *factors)
         watch.lap('encode')
-        latent = self.blocks.step(self._state, reference_latent, render_latent, mask_latent)
+        latent = self.blocks.step(self._state, reference_latent, render_latent, mask_latent,
+                                  positions=self._positions(views, first))
         watch.lap('generate')
         return latent, (pixels, condition.mask[None]) if self.config.autoencoder.guided else None
+
+    def _positions(self, views: BlockViews | None, first: bool) -> BlockPositions | None:
+        """Place the block's tokens, its reference's and the previous block's in its camera, if that is asked for."""
+        if self.config.positions == 'grid':
+            return None
+        if views is None:
+            raise ValueError(f'{self.name} places what it remembers by poses and depth; give the views of the block')
+        seen = latent_views(views.to(self.device), self.reference_count, self.config.autoencoder.temporal_factor, first)
+        previous, self._previous_views = self._previous_views, seen.block
+        return block_positions(seen, None if first else previous, self.config.size_multiple)
 
     def _decode(self, latent: Tensor, guide: Guide | None) -> Tensor:
         with self._autocast():

@@ -41,7 +41,7 @@ class Modulation(NamedTuple):
 
 
 class Rotary(NamedTuple):
-    """Cosines and sines [1, tokens, 1, head_dim / 2] of the rotary position embedding."""
+    """Cosines and sines [1 or B, tokens, 1, head_dim / 2] of the rotary position embedding."""
 
     cos: Tensor
     sin: Tensor
@@ -303,7 +303,18 @@ class DiffusionTransformer(nn.Module):
             shape = [1, 1, 1, dim // 2]
             shape[axis] = count
             angles.append(rotary_angles(positions, dim).view(shape).expand(*grid, dim // 2))
-        angle = torch.cat(angles, dim=-1).view(1, -1, 1, self.config.head_dim // 2)
+        return self._tables(torch.cat(angles, dim=-1).view(1, -1, 1, self.config.head_dim // 2))
+
+    def rotary_at(self, positions: Tensor, offset: int) -> Rotary:
+        """Give the tables of tokens at positions [B, F, rows, cols, 2] (row, column) whose time starts at `offset`."""
+        time, *space = axis_dims(self.config.head_dim)
+        frames = torch.arange(positions.shape[1], device=positions.device) + offset
+        parts = [rotary_angles(frames, time)[None, :, None, None].expand(*positions.shape[:4], -1)]
+        parts += [rotary_angles(positions[..., axis].flatten(), dim).unflatten(0, positions.shape[:4])
+                  for axis, dim in enumerate(space)]
+        return self._tables(torch.cat(parts, dim=-1).flatten(1, 3)[:, :, None])
+
+    def _tables(self, angle: Tensor) -> Rotary:
         dtype = torch.float64 if self.dtype == torch.float64 else torch.float32
         return Rotary(angle.cos().to(dtype), angle.sin().to(dtype))
 

@@ -2,22 +2,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make training clips from procedural scenes: a recording, a path that leaves it, its render, and the truth.
 
-`python -m inspatio_ros.training.clips --output DIR --count N` writes one file a clip and skips those already there.
-Held-out clips come from seeds that no training clip has. There are three kinds: recordings of a moving scene, rendered
-from the frame aligned in time; recordings that turn away from what the camera goes on looking at, so that only the
-block before still holds it; and stills of a frozen scene, rendered from one to four of those that see most, so that at
-times only the generator's reference holds what the render lacks.
+`python -m inspatio_ros.training.clips --output DIR --count N` writes two files a seed and skips those already there.
+Held-out clips (one a seed) come from seeds that no training clip has. There are three kinds: recordings of a moving
+scene, rendered from the frame aligned in time; recordings that turn away from what the camera goes on looking at, so
+that only the block before still holds it; and stills of a frozen scene, rendered from one to four of those that see
+most, so that at times only the generator's reference holds what the render lacks.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from inspatio_ros.geometry import PinholeCamera, se3_exp
 from inspatio_ros.reference.base import Reference, ReferenceFrame
@@ -33,8 +32,9 @@ from inspatio_ros.scenes.clips import (
 from inspatio_ros.scenes.paths import leave, random_path
 from inspatio_ros.scenes.photographs import show_photographs
 from inspatio_ros.scenes.scene import Scene
+from inspatio_ros.training.assemble import assemble_clip
 from inspatio_ros.training.batched.choose import choose_cast
-from inspatio_ros.training.data import STILLS, Clips, images_to_tensor, save_clip
+from inspatio_ros.training.data import Clips, images_to_tensor, save_clip
 
 #: Frames of a clip's blocks.
 BLOCKS = (9, 12)
@@ -103,6 +103,14 @@ class _Recording(Reference):
 
 def training_clip(seed: int, config: ClipConfig | None = None) -> Clips:
     """Make the clip of a seed: uint8 images [1, 21, 3, H, W], on the device of the configuration."""
+    return next(training_clips(seed, config))
+
+
+def training_clips(seed: int, config: ClipConfig | None = None) -> Iterator[Clips]:
+    """Make the clip of a seed, and then its twin, which costs no rays: recording and path have changed places.
+
+    The twin of a clip of stills has other stills among them, and another number of them in its render.
+    """
     config = config or ClipConfig()
     rng = np.random.default_rng((seed, 3))
     kind, max_views = rng.random(), int(rng.integers(1, MOST_VIEWS + 1))
@@ -113,11 +121,34 @@ def training_clip(seed: int, config: ClipConfig | None = None) -> Clips:
     else:
         views = make_clip(seed, config.width, config.height, FRAMES, FRAMES, SAMPLES, path=config.path(seed),
                           scene=config.scene(seed), cast=choose_cast(config.device, config.kernel))
+    yield _clip_of(views, rng, max_views, config)
+    if 'is_static' in views:
+        yield _clip_of(_fewer_stills(views, rng), rng, int(rng.integers(1, MOST_VIEWS + 1)), config)
+    else:
+        yield _clip_of(_exchanged(views), rng, max_views, config)
+
+
+def _clip_of(views: dict[str, np.ndarray], rng: np.random.Generator, max_views: int, config: ClipConfig) -> Clips:
     depths = views['reference_z_depth']
     if config.spoil and rng.random() < SPOILT:
         depths = np.stack([_spoilt(rng, depth) for depth in depths])
-    return _assemble(_Recording(views, depths, config), views['target_T_world_camera'], views['target_image'],
-                     max_views, config)
+    recording = _Recording(views, depths, config)
+    truth = images_to_tensor(views['target_image']).to(config.device)
+    return assemble_clip(recording, recording.camera, views['target_T_world_camera'], truth, BLOCKS, max_views,
+                         config.device, config.kernel)
+
+
+def _exchanged(views: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Let the path be the recording, and the recording the path."""
+    names = ('image', 'z_depth', 'T_world_camera')
+    return {**views, **{f'reference_{name}': views[f'target_{name}'] for name in names},
+            **{f'target_{name}': views[f'reference_{name}'] for name in names}}
+
+
+def _fewer_stills(views: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    count = len(views['reference_times'])
+    kept = np.sort(rng.choice(count, int(rng.integers(2, count + 1)), replace=False))
+    return {**views, **{name: value[kept] for name, value in views.items() if name.startswith('reference_')}}
 
 
 def _stills(seed: int, rng: np.random.Generator, config: ClipConfig) -> dict[str, np.ndarray]:
@@ -149,35 +180,13 @@ def _cast_frozen(scene: Scene, camera: PinholeCamera, recorded: np.ndarray, want
     path = np.concatenate([recorded, wanted])
     seen = choose_cast(config.device, config.kernel)(scene, camera, path, np.zeros(len(path)), SAMPLES)
     return {'K': camera.K, 'reference_image': seen.image[:count], 'reference_z_depth': seen.z_depth[:count],
-            'reference_T_world_camera': recorded, 'target_T_world_camera': wanted, 'target_image': seen.image[count:]}
+            'reference_T_world_camera': recorded, 'target_T_world_camera': wanted, 'target_image': seen.image[count:],
+            'target_z_depth': seen.z_depth[count:]}
 
 
 def _random_camera(rng: np.random.Generator, config: ClipConfig) -> PinholeCamera:
     focal = rng.uniform(.55, 1.) * config.width
     return PinholeCamera(focal, focal, (config.width - 1) / 2, (config.height - 1) / 2, config.width, config.height)
-
-
-def _assemble(recording: Reference, T_world_camera: np.ndarray, truth: np.ndarray, max_views: int,
-              config: ClipConfig) -> Clips:
-    """Render the recording from the poses [21, 4, 4] as the simulator does, block by block."""
-    from inspatio_ros.spatial.constraint import SpatialConstraint
-    from inspatio_ros.spatial.fill import fill
-    constraint = SpatialConstraint(recording, recording.camera, config.device, max_views, config.kernel)
-    filled, masks, references = [], [], []
-    for start, count in zip((0, BLOCKS[0]), BLOCKS, strict=True):
-        part = slice(start, start + count)
-        times = recording.times[part] if not recording.is_static else None
-        condition = constraint.render(T_world_camera[part], times)
-        filled.append(fill(condition, 'smooth', config.kernel))
-        masks.append(condition.mask)
-        references.append(constraint.reference_images(
-            constraint.reference_frames(T_world_camera[part], times, STILLS)))
-
-    def to_bytes(images: list[torch.Tensor]) -> torch.Tensor:
-        return ((torch.cat(images)[None] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-
-    return Clips(images_to_tensor(truth).to(config.device), to_bytes(filled), torch.cat(masks)[None].to(torch.uint8),
-                 to_bytes(references), recording.is_static)
 
 
 def _spoilt(rng: np.random.Generator, z_depth: np.ndarray) -> np.ndarray:
@@ -194,16 +203,15 @@ def _spoilt(rng: np.random.Generator, z_depth: np.ndarray) -> np.ndarray:
     return noisy.astype(np.float32)
 
 
-def write_clips(folder: Path, count: int, first_seed: int, config: ClipConfig) -> None:
-    """Write the clips of consecutive seeds, those that are not there yet."""
+def write_clips(folder: Path, count: int, first_seed: int, config: ClipConfig, twins: bool = False) -> None:
+    """Write the clips of consecutive seeds, and their twins if asked for: those that are not there yet."""
     from tqdm import tqdm
     for seed in tqdm(range(first_seed, first_seed + count), desc='clips', mininterval=10):
-        path = folder / f'clip_{seed:07d}.safetensors'
-        if path.exists():
+        paths = [folder / f'clip_{seed:07d}{ending}.safetensors' for ending in (('', '_twin') if twins else ('',))]
+        if all(path.exists() for path in paths):
             continue
-        started = time.perf_counter()
-        clip = training_clip(seed, config)
-        save_clip(path, clip, {'seed': seed, 'seconds': time.perf_counter() - started})
+        for path, clip in zip(paths, training_clips(seed, config), strict=False):
+            save_clip(path, clip, {'seed': seed})
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -219,7 +227,8 @@ def main(arguments: list[str] | None = None) -> None:
     first = options.first_seed + (HELD_OUT_SEEDS.start if options.held_out else TRAIN_SEEDS_START)
     if options.held_out and first + options.count > HELD_OUT_SEEDS.stop:
         parser.error(f'there are {len(HELD_OUT_SEEDS)} held-out seeds; ask for fewer clips')
-    write_clips(options.output, options.count, first, ClipConfig(spoil=not options.held_out, device=options.device))
+    write_clips(options.output, options.count, first, ClipConfig(spoil=not options.held_out, device=options.device),
+                twins=not options.held_out)
 
 
 if __name__ == '__main__':

@@ -20,11 +20,17 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from inspatio_ros.config import GeneratorConfig
 from inspatio_ros.errors import RecordingError
+from inspatio_ros.spatial.positions import BlockViews, TokenViews
 from inspatio_ros.training.checkpoint import save_tensors
 
+#: The images of a clip.
+IMAGES = ('truth', 'filled', 'mask', 'reference')
 #: Stills of the reference for each block of a clip.
 STILLS = 3
+#: Pixels along each side of a token, at which the depth of a clip's views is kept: the same at every size of STAR.
+TOKEN = GeneratorConfig().size_multiple
 #: Batches between two looks into the folder for new clips.
 DRAWS_PER_REFRESH = 100
 
@@ -34,7 +40,8 @@ class Clips:
     """A batch of clips. Images are uint8 [B, T, 3, H, W].
 
     `truth`; `filled`: the render, its holes filled; `mask` uint8 [B, T, 1, H, W], 1 known and 0 hole;
-    `reference`: [B, T, ...] aligned frames, or [B, 2 * STILLS, ...] stills if `stills`.
+    `reference`: [B, T, ...] aligned frames, or [B, 2 * STILLS, ...] stills if `stills`; `views`: where the truth and
+    the reference were seen from.
     """
 
     truth: Tensor
@@ -42,6 +49,7 @@ class Clips:
     mask: Tensor
     reference: Tensor
     stills: bool
+    views: BlockViews
 
     def __len__(self) -> int:
         """Count the clips."""
@@ -50,7 +58,7 @@ class Clips:
 
 def save_clip(path: Path, clip: Clips, metadata: dict[str, Any]) -> None:
     """Write one clip."""
-    tensors = {'truth': clip.truth, 'filled': clip.filled, 'mask': clip.mask, 'reference': clip.reference}
+    tensors = {name: getattr(clip, name) for name in IMAGES} | _views_as_tensors(clip.views)
     save_tensors(path, tensors, {**metadata, 'stills': clip.stills})
 
 
@@ -79,12 +87,17 @@ class ClipSource(ABC):
             for start in range(0, len(kind), size):
                 yield _stack(kind[start:start + size])
 
+    def augmented(self, generator: torch.Generator) -> Iterator[Clips]:
+        """Go through all clips once, one by one, augmented."""
+        for _, clip in sorted(self._clips.items()):
+            yield augment(clip, generator)
+
     def draw(self, size: int, generator: torch.Generator) -> Clips:
         """Draw a batch of clips of one kind, augmented."""
         clips = [clip for _, clip in sorted(self._clips.items())]
-        first = clips[_integer(len(clips), generator)]
+        first = clips[integer(len(clips), generator)]
         kind = [clip for clip in clips if clip.stills == first.stills]
-        return _stack([augment(kind[_integer(len(kind), generator)], generator) for _ in range(size)])
+        return _stack([augment(kind[integer(len(kind), generator)], generator) for _ in range(size)])
 
 
 class ClipFolder(ClipSource):
@@ -132,7 +145,7 @@ class ClipFolder(ClipSource):
 
 def augment(clip: Clips, generator: torch.Generator) -> Clips:
     """Mirror, reverse in time, and change the colours of a clip; all its images alike, so it stays consistent."""
-    flip, backward = (_integer(2, generator) == 1 for _ in range(2))
+    flip, backward = (integer(2, generator) == 1 for _ in range(2))
     order = torch.randperm(3, generator=generator)
     curves = [curve.to(clip.truth.device) for curve in _curves(generator)]
 
@@ -146,7 +159,21 @@ def augment(clip: Clips, generator: torch.Generator) -> Clips:
 
     # Time reversed: the two blocks' stills change places, which is the same as reversing their order.
     return replace(clip, truth=change(clip.truth), filled=change(clip.filled), mask=change(clip.mask, False),
-                   reference=change(clip.reference))
+                   reference=change(clip.reference), views=_changed(clip.views, flip, backward))
+
+
+def _changed(views: BlockViews, flip: bool, backward: bool) -> BlockViews:
+    """Mirror views from left to right, and reverse their order."""
+    # A mirrored picture is one of a mirrored world, by a camera whose axis is in the middle of its pictures.
+    mirror = torch.diag(torch.tensor([-1., 1., 1., 1.], dtype=torch.float64, device=views.K.device))
+
+    def change(part: TokenViews) -> TokenViews:
+        T, inverse_depth = part.T_world_camera, part.inverse_depth
+        if flip:
+            T, inverse_depth = mirror @ T @ mirror, inverse_depth.flip(-1)
+        return TokenViews(T.flip(1), inverse_depth.flip(1)) if backward else TokenViews(T, inverse_depth)
+
+    return BlockViews(views.K, change(views.block), change(views.reference))
 
 
 def _curves(generator: torch.Generator) -> list[Tensor]:
@@ -166,10 +193,10 @@ def unit(image: Tensor) -> Tensor:
 def crop(clips: Clips, height: int, width: int, multiple: int,
          generator: torch.Generator) -> tuple[Clips, slice, slice]:
     """Cut the same window out of all frames, on the grid of `multiple`; gives the rows and columns it took."""
-    top = _integer((clips.truth.shape[3] - height) // multiple + 1, generator) * multiple
-    left = _integer((clips.truth.shape[4] - width) // multiple + 1, generator) * multiple
+    top = integer((clips.truth.shape[3] - height) // multiple + 1, generator) * multiple
+    left = integer((clips.truth.shape[4] - width) // multiple + 1, generator) * multiple
     rows, columns = slice(top, top + height), slice(left, left + width)
-    cut = {name: getattr(clips, name)[..., rows, columns] for name in ('truth', 'filled', 'mask', 'reference')}
+    cut = {name: getattr(clips, name)[..., rows, columns] for name in IMAGES}
     return replace(clips, **cut), rows, columns
 
 
@@ -178,14 +205,27 @@ def images_to_tensor(images: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)[None].contiguous()
 
 
-def _integer(count: int, generator: torch.Generator) -> int:
+def integer(count: int, generator: torch.Generator) -> int:
+    """Draw a number from 0 to count - 1."""
     return int(torch.randint(count, (1,), generator=generator))
 
 
 def _stack(clips: list[Clips]) -> Clips:
-    joined = {name: torch.cat([getattr(clip, name) for clip in clips])
-              for name in ('truth', 'filled', 'mask', 'reference')}
-    return Clips(**joined, stills=clips[0].stills)
+    joined = {name: torch.cat([getattr(clip, name) for clip in clips]) for name in IMAGES}
+    tensors = [_views_as_tensors(clip.views) for clip in clips]
+    views = _views_of({name: torch.cat([each[name] for each in tensors]) for name in tensors[0]})
+    return Clips(**joined, stills=clips[0].stills, views=views)
+
+
+def _views_as_tensors(views: BlockViews) -> dict[str, Tensor]:
+    return {'K': views.K, 'poses': views.block.T_world_camera, 'inverse_depth': views.block.inverse_depth,
+            'reference_poses': views.reference.T_world_camera,
+            'reference_inverse_depth': views.reference.inverse_depth}
+
+
+def _views_of(tensors: dict[str, Tensor]) -> BlockViews:
+    return BlockViews(tensors['K'], TokenViews(tensors['poses'], tensors['inverse_depth']),
+                      TokenViews(tensors['reference_poses'], tensors['reference_inverse_depth']))
 
 
 def ranges(numbers: list[int]) -> str:
@@ -202,6 +242,7 @@ def ranges(numbers: list[int]) -> str:
 def _read_clip(path: Path) -> tuple[Clips, dict[str, str]]:
     """Read a clip, and what it was made from: its metadata."""
     with safe_open(path, 'pt') as file:
-        tensors = {name: file.get_tensor(name) for name in ('truth', 'filled', 'mask', 'reference')}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
         about = file.metadata()
-        return Clips(**tensors, stills=about['stills'] == 'true'), about
+    images = {name: tensors[name] for name in IMAGES}
+    return Clips(**images, stills=about['stills'] == 'true', views=_views_of(tensors)), about

@@ -14,6 +14,7 @@ from inspatio_ros.config import from_dict
 from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.evaluation.pictures import write_bytes
 from inspatio_ros.training.data import ClipSource
+from inspatio_ros.training.encoded import EncodedClips
 from inspatio_ros.training.jdmd import JdmdConfig, JdmdStage
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.teachers import Denoiser, MotionTeacherStage, NoiseLevels, RealTeacherStage, TeacherConfig
@@ -44,9 +45,9 @@ def sources_in(folder: Path) -> list[str]:
 class FurtherStages:
     """Makes the stages of distillation and keeps the teachers for the last one."""
 
-    def __init__(self, networks: Networks, clips: ClipSource, held_out: ClipSource, teacher: TeacherConfig,
+    def __init__(self, networks: Networks, encoded: EncodedClips, held_out: ClipSource, teacher: TeacherConfig,
                  jdmd: JdmdConfig, real: Sequence[Path] = (), weights: Path | None = None) -> None:
-        self.networks, self.clips, self.held_out, self.jdmd = networks, clips, held_out, jdmd
+        self.networks, self.encoded, self.held_out, self.jdmd = networks, encoded, held_out, jdmd
         self.teacher = dataclasses.replace(teacher, weights=str(weights)) if weights else teacher
         self.real = list(real)
         self._teachers: dict[str, Denoiser] = {}
@@ -55,9 +56,9 @@ class FurtherStages:
     def make(self, name: str, will_train: bool) -> Any:
         """Make a stage; `will_train` False where its checkpoint is only read."""
         if name == 'jdmd':
-            return JdmdStage(self.networks, self.clips, self.held_out, self.jdmd, self._ready_teachers())
+            return JdmdStage(self.networks, self.encoded, self.held_out, self.jdmd, self._ready_teachers())
         if name == 'motion_teacher':
-            stage = MotionTeacherStage(self.networks, self.clips, self.held_out, self.teacher)
+            stage = MotionTeacherStage(self.networks, self.encoded, self.held_out, self.teacher)
         else:
             stage = RealTeacherStage(self.networks, self._video() if will_train else None, self.teacher)
         self._teachers[name] = stage.teacher

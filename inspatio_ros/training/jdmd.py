@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.star.scheduler import mix
 from inspatio_ros.training.data import ClipSource
+from inspatio_ros.training.encoded import EncodedClips
 from inspatio_ros.training.measure import measure
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.self_forcing import Conditions, RollOut, draw_noise
-from inspatio_ros.training.teachers import Denoiser, NoiseLevels, encode_clips
+from inspatio_ros.training.teachers import Denoiser, NoiseLevels
 
 #: The two tasks, in the order in which they alternate.
 TASKS = ('vis', 'ctrl')
@@ -99,9 +100,9 @@ class JdmdStage:
 
     name = 'jdmd'
 
-    def __init__(self, networks: Networks, clips: ClipSource, held_out: ClipSource, config: JdmdConfig,
+    def __init__(self, networks: Networks, encoded: EncodedClips, held_out: ClipSource, config: JdmdConfig,
                  teachers: dict[str, Denoiser]) -> None:
-        self.networks, self.clips, self.held_out, self.config = networks, clips, held_out, config
+        self.networks, self.encoded, self.held_out, self.config = networks, encoded, held_out, config
         missing = [task for task in config.tasks if task not in teachers]
         if missing:
             raise ConfigurationError(f'jdmd needs the teacher of task {missing[0]!r}; train it first')
@@ -139,7 +140,7 @@ class JdmdStage:
         """
         task, student_moves = self.task(step)
         scores, text = self.scores[task], self.networks.text
-        truth, conditions = encode_clips(self.networks, self.clips.draw(batch_size, generator))
+        truth, conditions = self.encoded.draw(batch_size, generator)
         given = self._given(task, conditions)
         judged = conditions if task == 'ctrl' else None
         passes = len(self.networks.config.scheduler.denoising_steps)

@@ -4,37 +4,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
 from inspatio_ros.config import GeneratorConfig
 from inspatio_ros.evaluation.ablation import AblatedBlocks, taken_away
+from inspatio_ros.spatial.positions import BlockPositions, BlockViews, block_positions, latent_views
 from inspatio_ros.star.autoencoder import TinyAutoencoder
 from inspatio_ros.star.cache import Cache
 from inspatio_ros.star.condition import pack_mask
 from inspatio_ros.star.generator import BlockGenerator, RunConstants
 from inspatio_ros.star.scheduler import FlowScheduler, mix
 from inspatio_ros.star.transformer import DiffusionTransformer
-from inspatio_ros.training.data import Clips, unit
+from inspatio_ros.training.data import STILLS, Clips, unit
+from inspatio_ros.training.self_forcing import Conditions, draw_noise, placed, remember
 
 #: The caption's embedding is drawn once from this seed: nano is trained under one fixed caption.
 TEXT_SEED = 0
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """What a clip's blocks are generated from, in latents [B, blocks * F, C, h, w]."""
-
-    reference: Tensor
-    render: Tensor
-    mask: Tensor
-
-    def block(self, index: int, frames: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Give reference, render and mask of one block."""
-        part = slice(index * frames, (index + 1) * frames)
-        return self.reference[:, part], self.render[:, part], self.mask[:, part]
 
 
 class Networks:
@@ -74,7 +60,30 @@ class Networks:
         render, mask = self.guide(clips)
         factor = self.config.autoencoder
         packed = pack_mask(2 * mask - 1, True, factor.spatial_factor, factor.temporal_factor)
-        return Conditions(self.encode_reference(clips).float(), self.autoencoder.encode(render).float(), packed)
+        return Conditions(self.encode_reference(clips).float(), self.autoencoder.encode(render).float(), packed,
+                          self.place(clips))
+
+    def place(self, clips: Clips) -> tuple[BlockPositions, ...]:
+        """Place the tokens of a clip's blocks by its geometry, if the configuration asks for it."""
+        if self.config.positions == 'grid':
+            return ()
+        views, found, previous = clips.views.to(self.device), [], None
+        if not self._renders:
+            views = views.without_depth()
+        start, length = 0, self.config.frames_in_first_block
+        for index in range(2):
+            block = slice(start, start + length)
+            reference = slice(index * STILLS, (index + 1) * STILLS) if clips.stills else block
+            seen = latent_views(BlockViews(views.K, views.block[block], views.reference[reference]), self.frames,
+                                self.config.autoencoder.temporal_factor, index == 0)
+            found.append(block_positions(seen, previous, self.config.size_multiple))
+            previous, start, length = seen.block, block.stop, self.config.frames_per_block
+        return tuple(found)
+
+    @torch.no_grad()
+    def encode(self, clips: Clips) -> tuple[Tensor, Conditions]:
+        """Encode true clips [B, T', C, h, w] and what they are generated from."""
+        return self.autoencoder.encode(unit(clips.truth.to(self.device))).float(), self.conditions(clips)
 
     @torch.no_grad()
     def encode_reference(self, clips: Clips) -> Tensor:
@@ -99,22 +108,20 @@ class Networks:
             out.append(latent)
         return torch.cat(out, dim=1)
 
-    def _block(self, constants: RunConstants, parts: tuple[Tensor, Tensor, Tensor], previous: Tensor | None,
-               noise: Tensor, exit_pass: int) -> Tensor:
-        reference, render, mask = parts
-        cache = Cache(self.config.transformer.num_layers)
-        self.blocks.remember(constants, cache, reference, previous)
+    def _block(self, constants: RunConstants, parts: Conditions, previous: Tensor | None, noise: Tensor,
+               exit_pass: int) -> Tensor:
+        cache, constants = Cache(self.config.transformer.num_layers), placed(self.blocks, constants, parts)
+        remember(self.blocks, constants, cache, parts.reference, previous)
         x_t = noise[0]
         for step in range(exit_pass):
             with torch.no_grad():
-                x0 = self.blocks.predict(constants, cache, x_t, step, render, mask)
+                x0 = self.blocks.predict(constants, cache, x_t, step, parts.render, parts.mask)
             x_t = mix(x0, noise[step + 1], constants.sigmas[step + 1])
-        return self.blocks.predict(constants, cache, x_t, exit_pass, render, mask)
+        return self.blocks.predict(constants, cache, x_t, exit_pass, parts.render, parts.mask)
 
     def draw_noise(self, batch: int, generator: torch.Generator, blocks: int = 2) -> Tensor:
         """Draw noise [blocks, passes, B, F, C, h, w] for a roll-out."""
-        passes = len(self.config.scheduler.denoising_steps)
-        return torch.randn(blocks, passes, batch, *self.blocks.latent_shape, generator=generator).to(self.device)
+        return draw_noise(self.blocks, blocks, batch, generator)
 
     @torch.no_grad()
     def generate(self, clips: Clips, generator: torch.Generator) -> Tensor:
@@ -132,5 +139,3 @@ def text_embedding(config: GeneratorConfig) -> Tensor:
     """Give the fixed caption's embedding [1, text_len, text_dim]."""
     generator = torch.Generator().manual_seed(TEXT_SEED)
     return torch.randn(1, config.transformer.text_len, config.transformer.text_dim, generator=generator)
-
-

@@ -31,6 +31,7 @@ from inspatio_ros.errors import InspatioError, RecordingError
 from inspatio_ros.geometry import PinholeCamera
 from inspatio_ros.reference.base import Reference
 from inspatio_ros.reference.rgbd import RgbdFolder
+from inspatio_ros.training.assemble import assemble_clip, to_bytes
 from inspatio_ros.training.data import STILLS, Clips, images_to_tensor, save_clip
 
 #: The office suite is measured on these frames; their neighbours show nearly the same.
@@ -304,7 +305,6 @@ def pair_clip(recording: RgbdFrames, rng: np.random.Generator, width: int, heigh
 
     """
     from inspatio_ros.spatial.constraint import SpatialConstraint
-    from inspatio_ros.spatial.fill import fill
     whole, count = recording.reference, sum(blocks)
     if not whole.is_static:
         raise RecordingError(f'{recording.name} moves: its frames at other times do not show what a window shows')
@@ -315,18 +315,8 @@ def pair_clip(recording: RgbdFrames, rng: np.random.Generator, width: int, heigh
         raise RecordingError(f'{recording.name} has fewer than {STILLS} frames beside the window at {start}')
     chosen = sorted(rng.choice(others, min(stills, len(others)), replace=False))
     camera: PinholeCamera = whole.camera.fitted(width, height)
-    constraint = SpatialConstraint(_Stills(whole, chosen), camera)
-    parts = np.split(np.arange(start, start + count), np.cumsum(blocks)[:-1])
-    filled, masks, references = [], [], []
-    for part in parts:
-        poses = whole.T_world_camera[part]
-        condition = constraint.render(poses, None)
-        filled.append(fill(condition, 'smooth'))
-        masks.append(condition.mask)
-        references.append(constraint.reference_images(constraint.reference_frames(poses, None, STILLS)))
-    truth = SpatialConstraint(whole, camera).reference_images(list(window))
-    return Clips(_to_bytes([truth]), _to_bytes(filled), torch.cat(masks)[None].to(torch.uint8),
-                 _to_bytes(references), stills=True)
+    truth = to_bytes([SpatialConstraint(whole, camera).reference_images(list(window))])
+    return assemble_clip(_Stills(whole, chosen), camera, whole.T_world_camera[window], truth, blocks)
 
 
 def _starts(recording: RgbdFrames, count: int) -> list[int]:
@@ -334,10 +324,6 @@ def _starts(recording: RgbdFrames, count: int) -> list[int]:
     if not starts:
         raise RecordingError(f'{recording.name} has no {count} usable frames in a row')
     return starts
-
-
-def _to_bytes(images: list[Tensor]) -> Tensor:
-    return ((torch.cat(images)[None] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def write_pairs(paths: Sequence[Path], output: Path, count: int, width: int, height: int, blocks: Sequence[int],

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from inspatio_ros.spatial.positions import BlockPositions
 from inspatio_ros.star.cache import Cache
 from inspatio_ros.star.generator import BlockGenerator, RunConstants
 from inspatio_ros.star.scheduler import mix
@@ -27,17 +28,19 @@ class Conditions:
     """What clips are generated from, in latents [B, blocks * F, C, h, w].
 
     `reference` is None for a task without one (text to video); render and mask are zero for a task without geometry.
+    `positions` has an entry a block where tokens are placed by geometry; else they lie on the grid.
     """
 
     reference: Tensor | None
     render: Tensor
     mask: Tensor
+    positions: tuple[BlockPositions, ...] = ()
 
     def block(self, index: int, frames: int) -> Conditions:
         """Give the conditions of one block."""
         part = slice(index * frames, (index + 1) * frames)
         return Conditions(None if self.reference is None else self.reference[:, part], self.render[:, part],
-                          self.mask[:, part])
+                          self.mask[:, part], self.positions[index:index + 1])
 
     def without_geometry(self, keep_reference: bool) -> Conditions:
         """Give the conditions of the other task: mask and render zero, the reference kept or not."""
@@ -98,6 +101,7 @@ class RollOut:
     def _block(self, constants: RunConstants, index: int, previous: Tensor | None) -> Tensor:
         parts = self.conditions.block(index, self.blocks.config.latent_frames_per_block)
         cache = Cache(self.blocks.config.transformer.num_layers)
+        constants = placed(self.blocks, constants, parts)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.train_context):
             remember(self.blocks, constants, cache, parts.reference, previous)
         x_t = self.noise[index][0]
@@ -106,6 +110,11 @@ class RollOut:
                 x0 = self.blocks.predict(constants, cache, x_t, step, parts.render, parts.mask)
             x_t = mix(x0, self.noise[index][step + 1], constants.sigmas[step + 1])
         return self.blocks.predict(constants, cache, x_t, self.exit_pass, parts.render, parts.mask)
+
+
+def placed(blocks: BlockGenerator, constants: RunConstants, parts: Conditions) -> RunConstants:
+    """Give the constants of one block, whose tokens may be placed by geometry."""
+    return blocks.placed(constants, parts.positions[0]) if parts.positions else constants
 
 
 def remember(blocks: BlockGenerator, constants: RunConstants, cache: Cache, reference: Tensor | None,

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,14 @@ from torch import Tensor, nn
 from inspatio_ros.star.cache import Cache
 from inspatio_ros.star.scheduler import mix
 from inspatio_ros.training.data import Clips, ClipSource, crop, unit
+from inspatio_ros.training.encoded import EncodedClips
 from inspatio_ros.training.measure import measure
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.pca import start_from_components
+from inspatio_ros.training.self_forcing import placed, remember
 
+#: Clips, and the change of a channel, by which the channels' effect on pixels is found out.
+PROBES, PROBE_STEP = 4, 0.5
 #: Squared error (40 dB) below which a clip gains no more weight in the joint stage.
 LEAST_SQUARE = 1e-4
 
@@ -42,6 +46,10 @@ class LossConfig:
     guide_dropout: float = 0.5
     #: Noise added to the true history, which at run time is a prediction.
     history_noise: float = 0.3
+    #: Share of steps in which the second block remembers the first one's prediction instead.
+    own_history: float = 0.5
+    #: Whether latents' channels count in the initialisation by what they do to pixels.
+    weigh_channels: bool = False
     #: Weight of the pooled squared error beside the relative one, in the joint stage.
     pooled: float = 50.
     #: Weight of the latents' squared error in the joint stage.
@@ -94,33 +102,73 @@ class InitialisationStage:
 
     name = 'initialisation'
 
-    def __init__(self, networks: Networks, clips: ClipSource, held_out: ClipSource, config: LossConfig) -> None:
-        self.networks, self.clips, self.held_out, self.config = networks, clips, held_out, config
+    def __init__(self, networks: Networks, encoded: EncodedClips, held_out: ClipSource, config: LossConfig) -> None:
+        self.networks, self.encoded, self.held_out, self.config = networks, encoded, held_out, config
         self.modules: dict[str, nn.Module] = {'transformer': networks.transformer}
+        self._weights: Tensor | None = None
 
     def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Denoise both blocks of true clips from one of the sampler's noise levels."""
-        nets, clips = self.networks, self.clips.draw(batch_size, generator)
-        conditions = nets.conditions(clips)
-        with torch.no_grad():
-            truth = nets.autoencoder.encode(unit(clips.truth.to(nets.device))).float()
-        constants = nets.blocks.constants(nets.text, len(clips))
+        nets = self.networks
+        truth, conditions = self.encoded.draw(batch_size, generator)
+        constants = nets.blocks.constants(nets.text, len(truth))
         step = int(torch.randint(len(constants.modulations), (1,), generator=generator))
         errors, previous = [], None
         for index in range(truth.shape[1] // nets.frames):
-            reference, render, mask = conditions.block(index, nets.frames)
+            parts, cache = conditions.block(index, nets.frames), Cache(nets.config.transformer.num_layers)
+            here = placed(nets.blocks, constants, parts)
             wanted = truth[:, index * nets.frames:(index + 1) * nets.frames]
-            cache = Cache(nets.config.transformer.num_layers)
-            nets.blocks.remember(constants, cache, reference, previous)
+            remember(nets.blocks, here, cache, parts.reference, previous)
             x_t = mix(wanted, _noise_like(wanted, generator), constants.sigmas[step])
-            errors.append((nets.blocks.predict(constants, cache, x_t, step, render, mask) - wanted).square().mean())
-            previous = mix(wanted, _noise_like(wanted, generator), torch.tensor(
-                self.config.history_noise * float(torch.rand(1, generator=generator))))
-        return sum(errors) / len(errors), {f'loss_step_{step}': float(errors[-1].detach())}
+            found = nets.blocks.predict(here, cache, x_t, step, parts.render, parts.mask)
+            errors.append(self._error(found - wanted, truth))
+            previous = self._history(wanted, found, generator)
+        error = sum(errors) / len(errors)
+        # The filled render's own error: clips with small holes count too, without being all that counts.
+        filled = self._error(conditions.render - truth, truth)
+        loss = (error / (filled + LEAST_SQUARE).sqrt()).mean()
+        return loss, {f'loss_step_{step}': float(loss.detach()),
+                      'of_filled': float((error.sum() / filled.sum()).detach())}
+
+    def _error(self, difference: Tensor, truth: Tensor) -> Tensor:
+        """Give the squared error [B] of latents, channels weighted by what they do to pixels if that is asked for."""
+        if self._weights is None:
+            self._weights = torch.ones(truth.shape[2]).to(truth)
+            if self.config.weigh_channels:
+                self._weights = pixel_effects(self.networks, truth)
+        return (difference.square() * self._weights[:, None, None]).flatten(1).mean(dim=1)
+
+    def _history(self, wanted: Tensor, found: Tensor, generator: torch.Generator) -> Tensor:
+        """Give what the next block remembers: the truth, noised, or (by chance) the prediction, as when it runs."""
+        if float(torch.rand(1, generator=generator)) < self.config.own_history:
+            return found.detach()
+        level = torch.tensor(self.config.history_noise * float(torch.rand(1, generator=generator)))
+        return mix(wanted, _noise_like(wanted, generator), level)
 
     def validate(self) -> dict[str, float]:
         """Generate held-out clips."""
         return measure(self.networks, self.held_out)
+
+
+@torch.no_grad()
+def pixel_effects(networks: Networks, latents: Tensor) -> Tensor:
+    """Give for each channel [C] the squared change of pixels when it changes, relative to the mean over channels."""
+    latents, autoencoder = latents[:PROBES, :networks.frames], networks.autoencoder
+    factor = networks.config.autoencoder
+    frames = (latents.shape[1] - 1) * factor.temporal_factor + 1
+    size = [side * factor.spatial_factor for side in latents.shape[3:]]
+    guide = None
+    if factor.guided:
+        render = torch.full((len(latents), frames, factor.image_channels, *size), 0.5).to(latents)
+        guide = render, torch.zeros_like(render[:, :, :1])
+    still = autoencoder.decode(latents, guide, clamp=False)
+    changes = []
+    for channel in range(latents.shape[2]):
+        moved = latents.clone()
+        moved[:, :, channel] += PROBE_STEP
+        changes.append((autoencoder.decode(moved, guide, clamp=False) - still).square().mean())
+    effects = torch.stack(changes)
+    return effects / effects.mean()
 
 
 class JointStage:
@@ -169,7 +217,7 @@ STAGES = {stage.name: stage for stage in (AutoencoderStage, InitialisationStage,
 
 def first_frames(clips: Clips, count: int) -> Clips:
     """Keep the first block of clips; their reference is left as it is."""
-    return Clips(clips.truth[:, :count], clips.filled[:, :count], clips.mask[:, :count], clips.reference, clips.stills)
+    return replace(clips, **{name: getattr(clips, name)[:, :count] for name in ('truth', 'filled', 'mask')})
 
 
 def relative_error(square: Tensor, clips: Clips) -> Tensor:

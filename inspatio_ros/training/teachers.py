@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,7 @@ from inspatio_ros.star.checkpoint import find_file
 from inspatio_ros.star.scheduler import FlowScheduler, clean, mix
 from inspatio_ros.star.transformer import DiffusionTransformer, TextConstants
 from inspatio_ros.training.data import ClipSource, unit
+from inspatio_ros.training.encoded import EncodedClips
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.self_forcing import Conditions
 from inspatio_ros.training.widen import TRANSFORMER_FILES, load_widened
@@ -175,19 +176,19 @@ class MotionTeacherStage(_TeacherStage):
 
     name = 'motion_teacher'
 
-    def __init__(self, networks: Networks, clips: ClipSource, held_out: ClipSource, config: TeacherConfig) -> None:
+    def __init__(self, networks: Networks, encoded: EncodedClips, held_out: ClipSource, config: TeacherConfig) -> None:
         super().__init__(networks, config)
-        self.clips, self.held_out = clips, held_out
+        self.held_out, self.encoded = held_out, encoded
 
     def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Denoise true clips from any noise level."""
-        truth, conditions = encode_clips(self.networks, self.clips.draw(batch_size, generator))
+        truth, conditions = self.encoded.draw(batch_size, generator)
         return self._error(truth, conditions, generator), {}
 
     def validate(self) -> dict[str, float]:
         """Give the error of clean latents at fixed noise levels, on held-out clips."""
         generator = torch.Generator().manual_seed(HELD_OUT_SEED)
-        found = [self._held_out(*encode_clips(self.networks, clips), generator) for clips in self.held_out.batches(4)]
+        found = [self._held_out(*self.networks.encode(clips), generator) for clips in self.held_out.batches(4)]
         return _mean(found)
 
 
@@ -209,14 +210,6 @@ class RealTeacherStage(_TeacherStage):
         generator = torch.Generator().manual_seed(HELD_OUT_SEED)
         video = self.video.held_out(4)
         return self._held_out(encode_video(self.networks, video), None, generator) if len(video) else {}
-
-
-@torch.no_grad()
-def encode_clips(networks: Networks, clips: Any) -> tuple[Tensor, Conditions]:
-    """Encode true clips [B, T', C, h, w] and what they are generated from."""
-    found = networks.conditions(clips)
-    truth = networks.autoencoder.encode(unit(clips.truth.to(networks.device))).float()
-    return truth, Conditions(found.reference, found.render, found.mask)
 
 
 @torch.no_grad()

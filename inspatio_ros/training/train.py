@@ -18,6 +18,7 @@ from inspatio_ros.config import GeneratorConfig, from_dict, to_dict
 from inspatio_ros.errors import ConfigurationError, InspatioError
 from inspatio_ros.training.data import ClipFolder, ClipSource
 from inspatio_ros.training.distributed import ScaleConfig, ScaledTrainer, rank, start, stop, unsharded
+from inspatio_ros.training.encoded import EncodedClips, EncodingConfig
 from inspatio_ros.training.export import export
 from inspatio_ros.training.further import (
     ALIASES,
@@ -32,7 +33,7 @@ from inspatio_ros.training.measure import measure
 from inspatio_ros.training.memory import keep_freed_memory
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.scenes import ENDLESS, EndlessConfig, open_endless
-from inspatio_ros.training.stages import STAGES, LossConfig
+from inspatio_ros.training.stages import STAGES, InitialisationStage, LossConfig
 from inspatio_ros.training.teachers import TeacherConfig
 from inspatio_ros.training.trainer import Trainer, TrainerConfig
 from inspatio_ros.training.widen import start_from
@@ -54,10 +55,13 @@ class Plan:
     ablation: str = ''
     #: Where `--data endless` takes its clips from.
     endless: EndlessConfig = field(default_factory=EndlessConfig)
+    #: How the stages that train in latents get theirs.
+    encoding: EncodingConfig = field(default_factory=EncodingConfig)
 
 
 #: What a configuration file may hold.
-KEYS = ('generator', 'loss', 'stages', 'further_stages', 'teacher', 'jdmd', 'scale', 'seed', 'ablation', 'endless')
+KEYS = ('generator', 'loss', 'stages', 'further_stages', 'teacher', 'jdmd', 'scale', 'seed', 'ablation', 'endless',
+        'encoding')
 
 
 def read_plan(path: Path) -> Plan:
@@ -77,7 +81,8 @@ def read_plan(path: Path) -> Plan:
                 read_settings(TeacherConfig, plain.get('teacher', {})),
                 read_settings(JdmdConfig, plain.get('jdmd', {})),
                 read_settings(ScaleConfig, plain.get('scale', {})), str(plain.get('ablation', '')),
-                read_settings(EndlessConfig, plain.get('endless', {})))
+                read_settings(EndlessConfig, plain.get('endless', {})),
+                read_settings(EncodingConfig, plain.get('encoding', {})))
 
 
 def _read_stages(path: Path, plain: dict[str, Any], known: Sequence[str], seed: int) -> dict[str, TrainerConfig]:
@@ -115,7 +120,8 @@ def _train_on(plan: Plan, stage: str, clips: ClipSource, held_out: ClipSource, o
     networks = Networks(plan.generator, device, plan.seed, plan.ablation)
     if weights:
         start_from(networks, weights)
-    further = FurtherStages(networks, clips, held_out, plan.teacher, plan.jdmd, real, weights)
+    encoded = EncodedClips(networks, clips, plan.encoding, plan.seed)
+    further = FurtherStages(networks, encoded, held_out, plan.teacher, plan.jdmd, real, weights)
     stages = plan.stages if stage in ('all', *plan.stages) else {**plan.stages, **plan.further}
     if stage not in ('all', *stages):
         raise ConfigurationError(f'the configuration has no stage {stage!r}; it has {", ".join(stages)}')
@@ -124,7 +130,8 @@ def _train_on(plan: Plan, stage: str, clips: ClipSource, held_out: ClipSource, o
     for name in stages:
         if name not in wanted and not _needed(plan, name, wanted[-1]):
             continue
-        made = STAGES[name](networks, clips, held_out, plan.loss) if name in STAGES else further.make(
+        source = encoded if name == InitialisationStage.name else clips
+        made = STAGES[name](networks, source, held_out, plan.loss) if name in STAGES else further.make(
             name, name in wanted)
         trainer = ScaledTrainer(made, stages[name], output / name, device, _description(plan, name), plan.scale)
         if name in wanted:
