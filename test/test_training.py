@@ -20,8 +20,8 @@ from inspatio_ros.training.export import export, load_networks
 from inspatio_ros.training.measure import Figures
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.pca import start_from_components
-from inspatio_ros.training.stages import STAGES, JointStage, LossConfig
-from inspatio_ros.training.train import Plan, main, read_plan, train
+from inspatio_ros.training.stages import JointStage, LossConfig
+from inspatio_ros.training.train import STAGES, Plan, main, read_plan, train
 from inspatio_ros.training.trainer import Trainer, TrainerConfig, TrainingError
 
 TINY = GeneratorConfig(

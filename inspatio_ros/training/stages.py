@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stages that nano is trained in, one after the other.
 
-1. `autoencoder`: true clips through the tiny autoencoder, its decoder guided by the render.
+1. `autoencoder`: true clips through the tiny autoencoder, its decoder guided by the render (`sharpen`, in a file of its
+   own, goes on with the decoder).
 2. `initialisation`: the transformer in latents, block-wise with reference, history and render (the paper's
    multi-condition causal initialisation), at the sampler's own noise levels.
 3. `joint`: transformer and decoder together on pixels, on roll-outs of the transformer itself (self-forcing).
@@ -50,6 +51,8 @@ class LossConfig:
     own_history: float = 0.5
     #: Whether latents' channels count in the initialisation by what they do to pixels.
     weigh_channels: bool = False
+    #: Weight of the adversary in the sharpening, as a share of the squared error's own gradient.
+    sharpness: float = 0.5
     #: Weight of the pooled squared error beside the relative one, in the joint stage.
     pooled: float = 50.
     #: Weight of the latents' squared error in the joint stage.
@@ -210,9 +213,6 @@ class JointStage:
     def validate(self) -> dict[str, float]:
         """Generate held-out clips."""
         return measure(self.networks, self.held_out)
-
-
-STAGES = {stage.name: stage for stage in (AutoencoderStage, InitialisationStage, JointStage)}
 
 
 def first_frames(clips: Clips, count: int) -> Clips:

@@ -33,7 +33,8 @@ from inspatio_ros.training.measure import measure
 from inspatio_ros.training.memory import keep_freed_memory
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.scenes import ENDLESS, EndlessConfig, open_endless
-from inspatio_ros.training.stages import STAGES, InitialisationStage, LossConfig
+from inspatio_ros.training.sharpen import SharpenStage
+from inspatio_ros.training.stages import AutoencoderStage, InitialisationStage, JointStage, LossConfig
 from inspatio_ros.training.teachers import TeacherConfig
 from inspatio_ros.training.trainer import Trainer, TrainerConfig
 from inspatio_ros.training.widen import start_from
@@ -59,6 +60,8 @@ class Plan:
     encoding: EncodingConfig = field(default_factory=EncodingConfig)
 
 
+#: The stages that a generator is trained in, one after the other, those of them that the configuration lists.
+STAGES = {stage.name: stage for stage in (AutoencoderStage, SharpenStage, InitialisationStage, JointStage)}
 #: What a configuration file may hold.
 KEYS = ('generator', 'loss', 'stages', 'further_stages', 'teacher', 'jdmd', 'scale', 'seed', 'ablation', 'endless',
         'encoding')

@@ -1,0 +1,108 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Clips as latents: kept or made anew they are the same, and further holes hide nothing but what they cover."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from test_training import TINY, make_clip
+
+from inspatio_ros.training.data import ClipFolder, save_clip
+from inspatio_ros.training.encoded import EncodedClips, EncodingConfig
+from inspatio_ros.training.networks import Networks
+from inspatio_ros.training.punch import punch
+from inspatio_ros.training.stages import InitialisationStage, LossConfig, pixel_effects
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope='module')
+def clips(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('clips')
+    for seed in range(3):
+        save_clip(folder / f'clip_{seed:07d}.safetensors', make_clip(seed, stills=seed == 1), {})
+    return ClipFolder(folder)
+
+
+def networks(positions='reprojected'):
+    return Networks(replace(TINY, positions=positions))
+
+
+@pytest.mark.parametrize('positions', ['grid', 'reprojected'])
+def test_kept_latents_are_those_of_the_clips_up_to_half_precision(clips, positions):
+    nets = networks(positions)
+    kept = EncodedClips(nets, clips, EncodingConfig(variants=1))
+    truth, conditions = kept.draw(1, generator())
+    draws = torch.Generator().manual_seed(0x5EED)
+    made = [nets.encode(punch(clip, 0., draws)) for clip in clips.augmented(draws)]
+    distance = [(truth - other).abs().max().item() for other, _ in made]
+    assert min(distance) < 1e-2
+    other = made[distance.index(min(distance))][1]
+    for name in ('reference', 'render', 'mask'):
+        torch.testing.assert_close(getattr(conditions, name), getattr(other, name), atol=1e-2, rtol=1e-2)
+    assert len(conditions.positions) == len(other.positions) == (2 if positions == 'reprojected' else 0)
+    for ours, theirs in zip(conditions.positions, other.positions, strict=True):
+        torch.testing.assert_close(ours.block, theirs.block)
+        assert (ours.previous is None) == (theirs.previous is None)
+
+
+def test_clips_of_both_kinds_are_drawn_together_and_a_seed_draws_the_same(clips):
+    nets = networks()
+    one, other = (EncodedClips(nets, clips, EncodingConfig(variants=2, punched=0.5)) for _ in range(2))
+    for seed in range(3):
+        ours, theirs = one.draw(4, generator(seed)), other.draw(4, generator(seed))
+        assert torch.equal(ours[0], theirs[0]) and torch.equal(ours[1].render, theirs[1].render)
+        assert ours[0].shape[0] == ours[1].positions[1].previous.shape[0] == 4
+    assert len(one._kept) == 2 * len(clips)
+
+
+def test_nothing_is_kept_where_no_variants_are_asked_for(clips):
+    fresh = EncodedClips(networks(), clips, EncodingConfig())
+    assert fresh.draw(2, generator())[0].shape[:2] == (2, 6) and not fresh._kept
+
+
+def test_further_holes_hide_only_what_they_cover(clips):
+    clip = clips.draw(2, generator())
+    cut = punch(clip, 1., generator(1))
+    assert (cut.mask <= clip.mask).all() and cut.mask.float().mean() < clip.mask.float().mean() - 0.02
+    known = (cut.mask > 0).expand_as(cut.filled)
+    assert torch.equal(cut.filled[known], clip.filled[known])
+    assert torch.equal(cut.truth, clip.truth) and torch.equal(cut.reference, clip.reference)
+    assert punch(clip, 0., generator(1)) is clip
+
+
+def test_channels_count_by_what_they_do_to_pixels(clips):
+    nets = networks()
+    with torch.no_grad():
+        nets.autoencoder.linear_decoder.weight.zero_()
+        nets.autoencoder.linear_decoder.weight[:, 3] = 0.1
+    effects = pixel_effects(nets, EncodedClips(nets, clips, EncodingConfig()).draw(2, generator())[0])
+    assert effects.argmax() == 3 and effects[3] > 10 and float(effects.mean()) == pytest.approx(1.)
+
+
+def test_history_is_the_truth_or_the_own_prediction(clips):
+    nets = networks()
+    encoded = EncodedClips(nets, clips, EncodingConfig())
+    wanted, found = torch.randn(2, 3, 16, 4, 6), torch.randn(2, 3, 16, 4, 6)
+    for share, own in ((0., False), (1., True)):
+        stage = InitialisationStage(nets, encoded, clips, LossConfig(own_history=share, history_noise=0.))
+        history = stage._history(wanted, found, generator())
+        assert torch.equal(history, found if own else wanted)
+
+
+@pytest.mark.parametrize('weigh_channels', [False, True])
+def test_initialisation_trains_every_parameter_of_the_transformer(clips, weigh_channels):
+    nets = networks()
+    torch.nn.init.normal_(nets.transformer.head.head.weight, std=0.1)
+    stage = InitialisationStage(nets, EncodedClips(nets, clips, EncodingConfig()), clips,
+                                LossConfig(weigh_channels=weigh_channels))
+    loss, figures = stage.loss(2, generator())
+    loss.backward()
+    assert all(value.grad is not None and value.grad.abs().max() > 0 for value in nets.transformer.parameters())
+    assert all(value.grad is None for value in nets.autoencoder.parameters())
+    assert figures['of_filled'] > 0
