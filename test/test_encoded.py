@@ -66,6 +66,30 @@ def test_nothing_is_kept_where_no_variants_are_asked_for(clips):
     assert fresh.draw(2, generator())[0].shape[:2] == (2, 6) and not fresh._kept
 
 
+def test_kept_latents_are_read_again_unless_something_differs(clips, tmp_path, capsys):
+    nets = networks()
+
+    def kept(punched=0.):
+        encoded = EncodedClips(nets, clips, EncodingConfig(variants=1, punched=punched), folder=tmp_path)
+        return encoded.draw(3, generator(1))
+
+    first = kept()
+    files = list(tmp_path.iterdir())
+    assert len(files) == 1
+    made = files[0].stat().st_mtime_ns
+    again = kept()
+    assert torch.equal(first[0], again[0]) and torch.equal(first[1].render, again[1].render)
+    assert torch.equal(first[1].positions[1].previous, again[1].positions[1].previous)
+    assert files[0].stat().st_mtime_ns == made
+    with torch.no_grad():
+        nets.autoencoder.linear_encoder.weight.mul_(1.1)
+    assert not torch.equal(kept()[0], first[0]) and len(list(tmp_path.iterdir())) == 2
+    nets.autoencoder.load_state_dict(networks().autoencoder.state_dict())
+    assert not torch.equal(kept(punched=1.)[1].render, first[1].render) and len(list(tmp_path.iterdir())) == 3
+    files[0].write_bytes(b'half')
+    assert torch.equal(kept()[0], first[0]) and 'is made anew' in capsys.readouterr().out
+
+
 def test_further_holes_hide_only_what_they_cover(clips):
     clip = clips.draw(2, generator())
     cut = punch(clip, 1., generator(1))

@@ -4,7 +4,8 @@
 
 `python -m inspatio_ros.training.ablations --config FILE --data DATA --run RUN --output DIR` takes what RUN holds (the
 stages of `--stage all`, and for the rows of distillation the two teachers) and trains what a row changes, for as many
-steps as the whole has. A row that is done is not trained again. DIR gets a folder a row, `ablations.md` and
+steps as the whole has. With `--steps N` every row, the whole one too, is initialised for N steps instead, and distilled
+from the whole one's. A row that is done is not trained again. DIR gets a folder a row, `ablations.md` and
 `ablations.png`.
 """
 
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from inspatio_ros.errors import ConfigurationError, InspatioError
+from inspatio_ros.training.stages import InitialisationStage
 from inspatio_ros.training.train import Plan, read_plan, train
 
 SUITES = ('scenes', 'memory', 'roam')
@@ -60,16 +62,24 @@ _COLUMNS = (
 )
 
 
-def train_row(plan: Plan, row: Row, data: Path, run: Path, folder: Path, device: str = 'cpu') -> Path:
-    """Train what a row changes, from what RUN holds; gives the folder of its weights."""
+def train_row(plan: Plan, row: Row, data: Path, run: Path, folder: Path, device: str = 'cpu',
+              whole: Path | None = None) -> Path:
+    """Train what a row changes, from what RUN holds; gives the folder of its weights.
+
+    `whole` is the folder of the whole row where it was trained anew, too; None where it is RUN itself.
+    """
     stages = list(plan.stages)
-    changed = ['jdmd'] if row.tasks else stages[1:] if row.ablation else []
-    if not changed:
+    first = stages.index(InitialisationStage.name)
+    if not (row.tasks or row.ablation or whole):
         return _weights(run / 'weights')
-    needed = [*stages, *TEACHERS] if row.tasks else stages[:1]
     folder.mkdir(parents=True, exist_ok=True)
-    for stage in needed:
+    for stage in stages[:first]:
         _share(run / stage, folder / stage)
+    if row.tasks:
+        for stage in stages[first:]:
+            _share((whole or run) / stage, folder / stage)
+        for stage in TEACHERS:
+            _share(run / stage, folder / stage)
     if row.tasks:
         plan = replace(plan, jdmd=replace(plan.jdmd, tasks=row.tasks))
     train(replace(plan, ablation=row.ablation), 'jdmd' if row.tasks else 'all', data, folder, device)
@@ -103,6 +113,11 @@ def measure_row(row: Row, weights: Path, folder: Path, suites: Sequence[str], co
             for kind, key in (('made', name), ('truth', TRUTH))})
         found[suite] = result.figures['candidates'][name]
     return found
+
+
+def _initialised_for(plan: Plan, steps: int) -> Plan:
+    name = InitialisationStage.name
+    return replace(plan, stages={**plan.stages, name: replace(plan.stages[name], steps=steps)})
 
 
 def table(rows: dict[str, dict[str, dict[str, Any]]]) -> str:
@@ -145,14 +160,19 @@ def _weights(folder: Path) -> Path:
 
 
 def ablate(plan: Plan, names: Sequence[str], data: Path, run: Path, output: Path, suites: Sequence[str] = SUITES,
-           count: int | None = None, device: str = 'cpu') -> str:
-    """Train and measure rows, those that are not done yet; writes and gives the table."""
+           count: int | None = None, device: str = 'cpu', steps: int | None = None) -> str:
+    """Train and measure rows, those that are not done yet; writes and gives the table.
+
+    `steps` is what every row is initialised for, where that is not what RUN was.
+    """
     from inspatio_ros.evaluation.pictures import write_bytes, write_png
-    figures, folders = {}, {}
+    figures, folders, whole = {}, {}, None
+    if steps is not None:
+        whole, plan = output / 'initialisation', _initialised_for(plan, steps)
     for name in names:
         folder, done = output / name, output / name / 'figures.json'
         if not done.is_file():
-            weights = train_row(plan, ROWS[name], data, run, folder, device)
+            weights = train_row(plan, ROWS[name], data, run, folder, device, whole)
             found = measure_row(ROWS[name], weights, folder, suites, count, device)
             write_bytes(done, (json.dumps(found, indent=1) + '\n').encode())
         figures[name], folders[name] = json.loads(done.read_text()), folder
@@ -173,6 +193,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--rows', nargs='+', choices=ROWS, default=list(ROWS))
     parser.add_argument('--suites', nargs='+', choices=SUITES, default=list(SUITES))
     parser.add_argument('--clips', type=int, help="clips of each suite (default: the suite's own)")
+    parser.add_argument('--steps', type=int, help='initialise every row for so many steps, the whole one too')
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--threads', type=int, help='CPU threads (all cores if left out)')
     options = parser.parse_args(arguments)
@@ -184,7 +205,7 @@ def main(arguments: list[str] | None = None) -> int:
         torch.set_num_threads(options.threads)
     try:
         ablate(read_plan(options.config), options.rows, options.data, options.run, options.output, options.suites,
-               options.clips, options.device)
+               options.clips, options.device, options.steps)
     except InspatioError as error:
         print(f'error: {error}', file=sys.stderr)
         return error.exit_code

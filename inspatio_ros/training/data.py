@@ -87,6 +87,10 @@ class ClipSource(ABC):
             for start in range(0, len(kind), size):
                 yield _stack(kind[start:start + size])
 
+    def names(self) -> list[str]:
+        """Name the clips."""
+        return sorted(self._clips)
+
     def augmented(self, generator: torch.Generator) -> Iterator[Clips]:
         """Go through all clips once, one by one, augmented."""
         for _, clip in sorted(self._clips.items()):

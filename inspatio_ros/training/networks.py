@@ -38,7 +38,7 @@ class Networks:
         self.scheduler = FlowScheduler(config.scheduler)
         self.text = text_embedding(config).to(self.device)
         without = taken_away(ablation)
-        self._renders = 'render' not in without
+        self.hides_render = 'render' in without
         self.blocks = BlockGenerator(config, self.transformer, self.scheduler, self.text)
         if without - {'render'}:
             self.blocks = AblatedBlocks(self.blocks, without)
@@ -52,7 +52,7 @@ class Networks:
         """Give the filled render and the mask of clips, as the guided decoder wants them."""
         filled, mask = unit(clips.filled.to(self.device)), clips.mask.to(self.device, torch.float32)
         # What filling makes of a render that shows nothing: mid grey.
-        return (filled, mask) if self._renders else (torch.full_like(filled, 0.5), torch.zeros_like(mask))
+        return (torch.full_like(filled, 0.5), torch.zeros_like(mask)) if self.hides_render else (filled, mask)
 
     @torch.no_grad()
     def conditions(self, clips: Clips) -> Conditions:
@@ -68,7 +68,7 @@ class Networks:
         if self.config.positions == 'grid':
             return ()
         views, found, previous = clips.views.to(self.device), [], None
-        if not self._renders:
+        if self.hides_render:
             views = views.without_depth()
         start, length = 0, self.config.frames_in_first_block
         for index in range(2):

@@ -113,11 +113,15 @@ class Denoiser(nn.Module):
 
     def copy(self) -> Denoiser:
         """Give a whole copy to train on, also of a sharded one: a fake score starts as its teacher."""
-        state = {name: getattr(value, 'full_tensor', lambda value=value: value)()
-                 for name, value in self.state_dict().items()}
         twin = Denoiser(self.config, self.prediction).to(self.transformer.device, self.transformer.dtype)
-        twin.load_state_dict(state)
+        twin.load_state_dict(whole_state(self))
         return twin
+
+
+def whole_state(net: nn.Module) -> dict[str, Tensor]:
+    """Give the tensors of a network, gathered where it is sharded."""
+    return {name: getattr(value, 'full_tensor', lambda value=value: value)()
+            for name, value in net.state_dict().items()}
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,9 @@ class TeacherConfig:
     noise: NoiseLevels = NoiseLevels()
     #: Share of steps without the caption, which guidance needs. A generator with one fixed caption has no use for it.
     caption_dropout: float = 0.
+    #: Whether both teachers start as what the student is after its initialisation, as all of the paper's networks start
+    #: from one base model.
+    from_student: bool = False
     #: Folder of the weights that both teachers start from (Wan2.1's), '' for none.
     weights: str = ''
 
@@ -148,6 +155,8 @@ class _TeacherStage:
     def __init__(self, networks: Networks, config: TeacherConfig) -> None:
         self.networks, self.config = networks, config
         self.teacher = Denoiser(networks.config, config.prediction).to(networks.device)
+        if config.from_student:
+            self.teacher.transformer.load_state_dict(whole_state(networks.transformer))
         if config.weights:
             load_widened(self.teacher.transformer, find_file(Path(config.weights), TRANSFORMER_FILES, 'transformer'))
         self.modules: dict[str, nn.Module] = {'teacher': self.teacher}

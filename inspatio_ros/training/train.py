@@ -123,7 +123,7 @@ def _train_on(plan: Plan, stage: str, clips: ClipSource, held_out: ClipSource, o
     networks = Networks(plan.generator, device, plan.seed, plan.ablation)
     if weights:
         start_from(networks, weights)
-    encoded = EncodedClips(networks, clips, plan.encoding, plan.seed)
+    encoded = EncodedClips(networks, clips, plan.encoding, plan.seed, output / 'latents')
     further = FurtherStages(networks, encoded, held_out, plan.teacher, plan.jdmd, real, weights)
     stages = plan.stages if stage in ('all', *plan.stages) else {**plan.stages, **plan.further}
     if stage not in ('all', *stages):
