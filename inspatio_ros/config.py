@@ -27,6 +27,8 @@ class TransformerConfig:
     qk_norm: bool = True
     cross_attn_norm: bool = True
     eps: float = 1e-6
+    #: Base of the rotary frequencies: the wavelengths along an axis reach from 2 pi tokens to nearly base times that.
+    rope_base: float = 10000.
 
     @property
     def head_dim(self) -> int:

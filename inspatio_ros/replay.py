@@ -114,7 +114,7 @@ def _tables(golden: Golden, net: DiffusionTransformer) -> Iterator[Item]:
     """Compare the rotary table by feeding one axis at a time, and the embedding of the timesteps in the file."""
     expected = golden['out.rope_freqs.real']
     rows = expected.shape[0]
-    angles = torch.cat([rotary_angles(torch.arange(rows, device=golden.device), dim)
+    angles = torch.cat([rotary_angles(torch.arange(rows, device=golden.device), dim, net.config.rope_base)
                         for dim in axis_dims(net.config.head_dim)], dim=1)
     yield from golden.compare('rope_freqs.real', angles.cos(), FORMULA)
     yield from golden.compare('rope_freqs.imag', angles.sin(), FORMULA)

@@ -68,6 +68,15 @@ def test_rows_are_trained_from_the_whole_run_measured_once_and_laid_side_by_side
     assert (tmp_path / 'no_history' / 'weights' / 'transformer.safetensors').stat().st_mtime_ns == before
 
 
+def test_with_a_budget_of_its_own_every_row_is_trained_from_the_autoencoder_alone(data, run, tmp_path):
+    names = ['initialisation', 'no_render']
+    ablate(PLAN, names, data, run, tmp_path, (), steps=1)
+    for name in names:
+        assert [path.name for path in sorted((tmp_path / name / 'initialisation' / 'checkpoints').iterdir())] == [
+            'step_00000001.safetensors']
+        assert (tmp_path / name / 'autoencoder').is_symlink() and not (tmp_path / name / 'initialisation').is_symlink()
+
+
 def test_distillation_without_teachers_is_refused_by_name(data, run, tmp_path):
     with pytest.raises(ConfigurationError, match='train stage motion_teacher first'):
         train_row(PLAN, ROWS['jdmd'], data, run, tmp_path / 'jdmd')

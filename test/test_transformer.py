@@ -157,11 +157,21 @@ def test_rotary_shifts_do_not_change_what_is_attended_to():
     def product(i, j):
         turned = []
         for vector, position in ((q, i), (k, j)):
-            angle = rotary_angles(torch.tensor([position]), 12)[0]
+            angle = rotary_angles(torch.tensor([position]), 12, 10000.)[0]
             turned.append(torch.view_as_complex(vector.view(-1, 2)) * torch.polar(torch.ones_like(angle), angle))
         return (turned[0] * turned[1].conj()).real.sum()
     torch.testing.assert_close(product(2, 5), product(10, 13))
     assert abs(product(2, 5) - product(2, 6)) > 1e-3
+
+
+def test_tokens_placed_on_the_grid_have_the_tables_of_the_grid():
+    net = make_net()
+    rows, cols = 4, 6
+    grid = torch.stack(torch.meshgrid(torch.arange(rows), torch.arange(cols), indexing='ij'), dim=-1)
+    placed = net.rotary_at(grid.expand(2, 3, rows, cols, 2).float(), 5)
+    _, ph, pw = net.config.patch_size
+    for found, wanted in zip(placed, net.rotary(3, rows * ph, cols * pw, 5), strict=True):
+        torch.testing.assert_close(found, wanted.expand_as(found))
 
 
 def test_gradients_are_those_of_finite_differences():

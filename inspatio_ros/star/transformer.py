@@ -55,10 +55,10 @@ def sinusoidal_embedding(timestep: Tensor, dim: int) -> Tensor:
     return torch.cat([angle.cos(), angle.sin()], dim=1)
 
 
-def rotary_angles(positions: Tensor, dim: int) -> Tensor:
+def rotary_angles(positions: Tensor, dim: int, base: float) -> Tensor:
     """Give the angles float64 [N, dim / 2] of positions [N] along one axis that owns `dim` channels of a head."""
     exponent = torch.arange(0, dim, 2, dtype=torch.float64, device=positions.device) / dim
-    return positions.to(torch.float64)[:, None] * torch.pow(10000., -exponent)
+    return positions.to(torch.float64)[:, None] * torch.pow(base, -exponent)
 
 
 def axis_dims(head_dim: int) -> tuple[int, int, int]:
@@ -302,15 +302,16 @@ class DiffusionTransformer(nn.Module):
             positions = torch.arange(count, device=self.device) + (offset if axis == 0 else 0)
             shape = [1, 1, 1, dim // 2]
             shape[axis] = count
-            angles.append(rotary_angles(positions, dim).view(shape).expand(*grid, dim // 2))
+            angles.append(rotary_angles(positions, dim, self.config.rope_base).view(shape).expand(*grid, dim // 2))
         return self._tables(torch.cat(angles, dim=-1).view(1, -1, 1, self.config.head_dim // 2))
 
     def rotary_at(self, positions: Tensor, offset: int) -> Rotary:
         """Give the tables of tokens at positions [B, F, rows, cols, 2] (row, column) whose time starts at `offset`."""
         time, *space = axis_dims(self.config.head_dim)
         frames = torch.arange(positions.shape[1], device=positions.device) + offset
-        parts = [rotary_angles(frames, time)[None, :, None, None].expand(*positions.shape[:4], -1)]
-        parts += [rotary_angles(positions[..., axis].flatten(), dim).unflatten(0, positions.shape[:4])
+        base = self.config.rope_base
+        parts = [rotary_angles(frames, time, base)[None, :, None, None].expand(*positions.shape[:4], -1)]
+        parts += [rotary_angles(positions[..., axis].flatten(), dim, base).unflatten(0, positions.shape[:4])
                   for axis, dim in enumerate(space)]
         return self._tables(torch.cat(parts, dim=-1).flatten(1, 3)[:, :, None])
 

@@ -20,6 +20,7 @@ from inspatio_ros.star.cache import Cache
 from inspatio_ros.star.scheduler import mix
 from inspatio_ros.training.data import Clips, ClipSource, crop, unit
 from inspatio_ros.training.encoded import EncodedClips
+from inspatio_ros.training.local_start import start_local
 from inspatio_ros.training.measure import measure
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.pca import start_from_components
@@ -51,6 +52,8 @@ class LossConfig:
     own_history: float = 0.5
     #: Whether latents' channels count in the initialisation by what they do to pixels.
     weigh_channels: bool = False
+    #: Whether the transformer starts from nothing, and then with heads that look about their own place.
+    local_start: bool = False
     #: Weight of the adversary in the sharpening, as a share of the squared error's own gradient.
     sharpness: float = 0.5
     #: Weight of the pooled squared error beside the relative one, in the joint stage.
@@ -108,6 +111,8 @@ class InitialisationStage:
     def __init__(self, networks: Networks, encoded: EncodedClips, held_out: ClipSource, config: LossConfig) -> None:
         self.networks, self.encoded, self.held_out, self.config = networks, encoded, held_out, config
         self.modules: dict[str, nn.Module] = {'transformer': networks.transformer}
+        if config.local_start:
+            start_local(networks.transformer)
         self._weights: Tensor | None = None
 
     def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
