@@ -8,6 +8,7 @@ import gc
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from functools import partial
 
@@ -18,7 +19,7 @@ from torch._dynamo.testing import CompileCounter
 from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.golden import Golden
 from inspatio_ros.spatial.host import HostCopies, to_bytes
-from inspatio_ros.spatial.pixels import to_uint8
+from inspatio_ros.spatial.pixels import mask_to_uint8, to_uint8
 from inspatio_ros.spatial.render import Condition
 from inspatio_ros.star import speed as speed_module
 from inspatio_ros.star.attention import BACKENDS, attention, time_attention
@@ -111,9 +112,15 @@ def test_a_stream_gives_the_frames_of_a_step_latent_by_latent():
     whole, streamed = StarPipeline.random(SMALL), StarPipeline.random(SMALL)
     for index, sizes in enumerate(([1, 4, 4], [4, 4, 4])):
         given = condition(sum(sizes), index), condition(3).image
-        parts = list(streamed.stream(*given))
+        parts = []
+        for part in streamed.stream(*given):
+            parts.append(part)
+            time.sleep(0.3)
         assert [len(part) for part in parts] == sizes
-        torch.testing.assert_close(torch.cat(parts), whole.step(*given)[0], rtol=0, atol=1e-5)
+        images, timings = whole.step(*given)
+        assert torch.equal(torch.cat(parts), images)
+        found = streamed.stage_seconds()
+        assert list(found) == list(timings) and found['decode'] < 0.5, "the caller's time is no stage"
 
 
 def test_a_restart_is_a_fresh_run_in_the_same_buffers():
@@ -306,6 +313,12 @@ def test_frames_reach_the_host_as_the_simulator_gives_them():
     coming = HostCopies('cpu').start(to_bytes(image))
     assert coming.is_here()
     assert (coming.array() == to_uint8(image)).all()
+    room = HostCopies('cpu').room((5, 32, 48, 3), torch.uint8)
+    HostCopies('cpu').start_images(image, room[2:])
+    HostCopies('cpu').start(to_bytes(image)[:2], room[:2])
+    assert (room[2:].numpy() == to_uint8(image)).all() and (room[:2].numpy() == to_uint8(image)[:2]).all()
+    mask = HostCopies('cpu').start_masks(condition(3).mask).place()
+    assert (mask == mask_to_uint8(condition(3).mask)).all() and set(mask.ravel().tolist()) == {0, 255}
 
 
 # --- side by side ----------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,10 @@ class Observed:
         """Count the frames that the next step wants."""
         return self._inner.frames_in_next_block()
 
+    def frames_in_block(self, index: int) -> int:
+        """Count the frames of the block `index` since the reset."""
+        return self._inner.frames_in_block(index)
+
     def reset(self, seed: int) -> None:
         """Forget every block and draw from this seed."""
         self._inner.reset(seed)
@@ -50,9 +55,21 @@ class Observed:
     def step(self, condition: Condition, reference_images: Tensor | None,
              reference_keys: tuple[int, ...] | None) -> tuple[Tensor, dict[str, float]]:
         """Note the condition and complete the block."""
+        return self._inner.step(self._observe(condition), reference_images, reference_keys)
+
+    def stream(self, condition: Condition, reference_images: Tensor | None,
+               reference_keys: tuple[int, ...] | None) -> Iterator[Tensor]:
+        """Note the condition and complete the block in parts."""
+        return self._inner.stream(self._observe(condition), reference_images, reference_keys)
+
+    def stage_seconds(self) -> dict[str, float]:
+        """Give the seconds of each stage of the block made last."""
+        return self._inner.stage_seconds()
+
+    def _observe(self, condition: Condition) -> Condition:
+        """Note the condition; give what of it the generator may see."""
         self.condition = condition
-        seen = _nothing_like(condition) if self._without_render else condition
-        return self._inner.step(seen, reference_images, reference_keys)
+        return _nothing_like(condition) if self._without_render else condition
 
 
 def _nothing_like(condition: Condition) -> Condition:
