@@ -358,6 +358,9 @@ def test_the_suite_runs_at_a_tiny_size_and_names_what_it_left_out(tmp_path):
     figures = kept['speeds.exact']
     assert figures['report']['speed'] == 'exact' and figures['waits_in_a_block'] is None
     assert {'render', 'fill', 'encode', 'generate', 'decode', 'to_host'} == set(figures['stages_ms'])
+    for name in ('alone', 'ahead'):
+        overlap = figures['overlap'][name]
+        assert overlap['frames_per_second'] > 0 and overlap['first_frame_ms']['median'] < overlap['block_ms']['median']
     assert 0 < figures['first_pixel_ms']['median'] <= figures['streamed_block_ms']['median']
     assert figures['generate_tflops'] == pytest.approx(
         figures['block_tflop'] / figures['stages_ms']['generate']['median'] * 1e3, rel=0.05)
