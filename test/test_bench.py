@@ -69,8 +69,8 @@ def test_the_first_frame_is_timed_when_it_is_handed_over(recording: Path) -> Non
     simulator = WorldSimulator(reference, pipeline, device='cpu')
     figures = benchmark.measure(simulator, benchmark.drive(reference, 12., lambda time: (0.1, 0., 0.)), 24)
     first, block = figures['first_frame_ms']['median'], figures['block_ms']['median']
-    assert 100 < first and first + 200 < block, 'two more latents are decoded after the first'
-    assert 300 < block and figures['stages_ms_per_frame']['decode']['median'] * 12 > 300
+    assert 100 < first and first + 100 < block, 'the other latents are decoded after the first'
+    assert figures['stages_ms_per_frame']['decode']['median'] * 12 > 200
 
 
 def test_looking_ahead_is_measured_in_turn(recording: Path, tmp_path: Path, capsys) -> None:

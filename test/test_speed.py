@@ -21,11 +21,12 @@ from inspatio_ros.golden import Golden
 from inspatio_ros.spatial.host import HostCopies, to_bytes
 from inspatio_ros.spatial.pixels import mask_to_uint8, to_uint8
 from inspatio_ros.spatial.render import Condition
+from inspatio_ros.star import pipeline as pipeline_module
 from inspatio_ros.star import speed as speed_module
 from inspatio_ros.star.attention import BACKENDS, attention, time_attention
 from inspatio_ros.star.autoencoder import TinyAutoencoder
 from inspatio_ros.star.generator import BlockGenerator
-from inspatio_ros.star.pipeline import StarPipeline
+from inspatio_ros.star.pipeline import StarPipeline, latents_of_parts
 from inspatio_ros.star.presets import TINY, TINY_GUIDED
 from inspatio_ros.star.scheduler import FlowScheduler
 from inspatio_ros.star.speed import SPEEDS, compiler_lacking, cpu_multiplies_bfloat16, describe
@@ -108,9 +109,12 @@ def test_exact_equals_plain_from_pixels_to_pixels():
         torch.testing.assert_close(a, b, rtol=0, atol=1e-4)
 
 
-def test_a_stream_gives_the_frames_of_a_step_latent_by_latent():
+@pytest.mark.parametrize('device', [CPU, torch.device('cuda')])
+def test_a_stream_gives_the_frames_of_a_step_as_they_are_decoded(device, monkeypatch):
+    # On a GPU each latent alone; the loop is the same.
+    monkeypatch.setattr(pipeline_module, 'latents_of_parts', lambda count, _: latents_of_parts(count, device))
     whole, streamed = StarPipeline.random(SMALL), StarPipeline.random(SMALL)
-    for index, sizes in enumerate(([1, 4, 4], [4, 4, 4])):
+    for index, sizes in enumerate(([1, 8], [4, 8]) if device is CPU else ([1, 4, 4], [4, 4, 4])):
         given = condition(sum(sizes), index), condition(3).image
         parts = []
         for part in streamed.stream(*given):

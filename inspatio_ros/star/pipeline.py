@@ -179,17 +179,19 @@ class StarPipeline:
     @torch.inference_mode()
     def stream(self, condition: Condition, reference_images: Tensor,
                reference_keys: tuple[int, ...] | None = None) -> Iterator[Tensor]:
-        """Make the next block as `step` does, and give its frames [k, 3, H, W] latent by latent, as they are decoded.
+        """Make the next block as `step` does, and give its frames [k, 3, H, W] in parts, as they are decoded.
 
-        All of it must be taken before the next block. Each part is queued on the device when it is asked for, so that
-        the first can leave while the next is decoded.
+        The first part are the frames of the first latent (see latents_of_parts). All of them must be taken before the
+        next block. Each is queued on the device when it is asked for, so that the first can leave while the next is
+        decoded.
         """
         watch = self._watch = _Stopwatch(self.device)
         latent, guide = self._make_latent(condition, reference_images, reference_keys, watch)
         start, factor = 0, self.config.autoencoder.temporal_factor
-        for index in range(latent.shape[1]):
-            end = start + (1 if index == 0 and not self._decoder_state.started else factor)
-            images = self._decode(latent[:, index:index + 1], guide and tuple(part[:, start:end] for part in guide))
+        for part in latents_of_parts(latent.shape[1], self.device):
+            # The first latent of a run stands for one frame.
+            end = start + factor * len(part) - (0 if self._decoder_state.started else factor - 1)
+            images = self._decode(latent[:, part.start:part.stop], guide and tuple(g[:, start:end] for g in guide))
             watch.lap('decode')
             yield images
             watch.skip()
@@ -256,6 +258,16 @@ class StarPipeline:
         if keys is not None and (len(keys) != self.reference_count or len(images) != self.reference_count):
             raise ValueError(f'{len(keys)} keys for {len(images)} reference images; stills take '
                              f'{self.reference_count} of each')
+
+
+def latents_of_parts(count: int, device: torch.device) -> list[range]:
+    """Split a block's latents into what is decoded at once: on a GPU each alone, on a CPU the first, then the others.
+
+    The first frame is there as early either way. A CPU loses time with every call, and the frames of the first latent
+    are shown for longer than it takes to decode the others.
+    """
+    edges = range(count + 1) if device.type == 'cuda' else sorted({0, 1, count})
+    return [range(start, end) for start, end in pairwise(edges)]
 
 
 def _filled(condition: Condition, method: str) -> Tensor:
