@@ -193,10 +193,14 @@ class WorldSimulator:
         for images in self._generator.stream(*inputs):
             begun, first = time.perf_counter(), done
             done += len(images)
+            if done > len(block):
+                break
             coming.append((self._copies.start_images(images, pixels[first:done]), block.part(first, done)))
             timings['to_host'] += time.perf_counter() - begun
             while done < len(block) and coming and coming[0][0].is_here():
                 yield coming.popleft()[1]
+        if done != len(block):
+            raise ValueError(f'{self.name} was to make {len(block)} frames, but made {done}')
         while len(coming) > 1:
             coming[0][0].wait()
             yield coming.popleft()[1]

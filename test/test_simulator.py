@@ -221,6 +221,18 @@ def test_a_block_must_be_made_to_its_end_or_forgotten(star: None) -> None:
     np.testing.assert_array_equal(simulator.step(poses_of(9)).image, first)
 
 
+@pytest.mark.parametrize('made', [3, 5])
+def test_a_generator_that_makes_another_number_of_frames_is_told(made: int) -> None:
+    """Neither are frames missing without a word, nor is more written than there is room for."""
+    class Miscounting(generators.RenderGenerator):
+        def step(self, *given: object) -> tuple:
+            images, seconds = super().step(*given)
+            return images[[0] * made], seconds
+    simulator = WorldSimulator(Wall(), Miscounting(Wall().camera, **SIZE))
+    with pytest.raises(ValueError, match=f'render was to make 4 frames, but made {made}'):
+        simulator.step(poses_of(4))
+
+
 # --- one block ahead --------------------------------------------------------------------------------------------------
 
 
