@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -44,12 +45,25 @@ class Generator(Protocol):
     def frames_in_next_block(self) -> int:
         """Count the frames that the next step wants."""
 
+    def frames_in_block(self, index: int) -> int:
+        """Count the frames of the block `index` since the reset."""
+
     def reset(self, seed: int) -> None:
         """Forget every block and draw from this seed."""
 
     def step(self, condition: Condition, reference_images: Tensor | None, reference_keys: tuple[int, ...] | None,
              views: BlockViews | None) -> tuple[Tensor, dict[str, float]]:
         """Complete one block: images float32 [F, 3, H, W] in [-1, 1] and the seconds of each stage."""
+
+    def stream(self, condition: Condition, reference_images: Tensor | None, reference_keys: tuple[int, ...] | None,
+               views: BlockViews | None) -> Iterator[Tensor]:
+        """Complete one block as `step` does, and give its frames [k, 3, H, W] in parts, as they are made.
+
+        All of it must be taken before the next block.
+        """
+
+    def stage_seconds(self) -> dict[str, float]:
+        """Give the seconds of each stage of the block made last; on a GPU this waits for its end."""
 
 
 class RenderGenerator:
@@ -72,9 +86,14 @@ class RenderGenerator:
         check_size(self.width, self.height)
         self.frame_rate, self.fill = float(frame_rate), fill
         self._frames_per_block = frames_per_block or self.default_frames_per_block
+        self._seconds: dict[str, float] = {}
 
     def frames_in_next_block(self) -> int:
         """Count the frames that the next step wants; any other count works too."""
+        return self._frames_per_block
+
+    def frames_in_block(self, index: int) -> int:
+        """Count the frames of any block."""
         return self._frames_per_block
 
     def reset(self, seed: int) -> None:
@@ -88,6 +107,17 @@ class RenderGenerator:
         start = time.perf_counter()
         images = fill(condition, self.fill)
         return images, {'fill': time.perf_counter() - start}
+
+    def stream(self, condition: Condition, reference_images: Tensor | None = None,
+               reference_keys: tuple[int, ...] | None = None,
+               views: BlockViews | None = None) -> Iterator[Tensor]:
+        """Fill the holes of the render; a block is one part."""
+        images, self._seconds = self.step(condition, reference_images, reference_keys)
+        yield images
+
+    def stage_seconds(self) -> dict[str, float]:
+        """Give the seconds that the block streamed last took to fill."""
+        return self._seconds
 
 
 def _size_within(camera: PinholeCamera, width: int, height: int, multiple: int = 16) -> tuple[int, int]:

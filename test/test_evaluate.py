@@ -109,7 +109,9 @@ class Knowing(RenderGenerator):
         self._done = 0
 
     def step(self, condition, reference_images=None, reference_keys=None):
-        images = self._images[self._done:self._done + len(condition.mask)]
+        # The last block holds the last pose as often as it takes.
+        index = np.minimum(self._done + np.arange(len(condition.mask)), len(self._images) - 1)
+        images = self._images[index]
         self._done += len(images)
         return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1, {}
 

@@ -54,6 +54,24 @@ def test_reset_aligns_anew() -> None:
 
 # --- sampling -------------------------------------------------------------------------------------------------------
 
+def test_what_is_foreseen_is_what_is_taken() -> None:
+    path = OdometryPath(24.)
+    assert path.foresee(3) is None
+    _drive(path, 0., 2.)
+    for count in (9, 12, 12):
+        foreseen, again, taken = path.foresee(count), path.foresee(count), path.take(count)
+        for one, other, third in zip(foreseen, again, taken, strict=True):
+            np.testing.assert_array_equal(one, third)
+            np.testing.assert_array_equal(other, third)
+    assert path.foresee(60) is None, 'it is not covered yet'
+
+
+def test_what_may_be_dropped_is_not_foreseen() -> None:
+    path = OdometryPath(24., 'drop')
+    _drive(path, 0., 1.)
+    assert path.foresee(9) is None and path.foresee(20) is not None
+
+
 @pytest.mark.parametrize('rate', [24., 12., 30., 24000 / 1001, 7.5])
 def test_samples_lie_on_the_path_at_exact_stamps(rate: float) -> None:
     path = OdometryPath(rate)

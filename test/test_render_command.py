@@ -14,7 +14,7 @@ import pytest
 from small_recording import DISTANCE, HEIGHT, WIDTH, sideways, write_wall
 
 from inspatio_ros import cli
-from inspatio_ros.commands.render import count_near, millimetres, next_block, scene_times
+from inspatio_ros.commands.render import blocks, count_near, millimetres, next_block, scene_times
 from inspatio_ros.geometry import se3_exp
 from inspatio_ros.reference import open_reference
 from inspatio_ros.simulator import WorldSimulator
@@ -98,9 +98,11 @@ def test_a_bad_line_is_named(recording: Path, trajectory: Path, tmp_path: Path, 
 def test_places_far_apart_are_rendered_each_from_its_own_views(recording: Path) -> None:
     simulator = WorldSimulator(open_reference(recording), 'render', WIDTH, HEIGHT, device='cpu')
     poses, times = sideways([0., 0.1, 2., 2.1, 2.2, 2.3]), np.arange(6) * 0.1
+    alone = WorldSimulator(open_reference(recording), 'render', WIDTH, HEIGHT, device='cpu')
     counts, done = [], 0
-    while done < len(poses):
-        block, count = next_block(simulator, poses[done:], times[done:])
+    for block, count in blocks(simulator, poses, times):
+        same, also = next_block(alone, poses[done:], times[done:])
+        assert count == also and np.array_equal(block.image, same.image)
         assert np.array_equal(block.T_world_camera[:count], poses[done:done + count])
         # What fills the block up is of the same place.
         assert np.array_equal(block.T_world_camera[count - 1:], np.repeat(poses[[done + count - 1]], 5 - count, axis=0))

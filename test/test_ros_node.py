@@ -323,13 +323,13 @@ def test_initialpose_moves_the_robot_and_leaves_its_odometry():
 def slowed(graph, seconds: float) -> None:
     """Have each block take longer, as a large generator does."""
     simulator = graph.node._world.simulator
-    step = simulator.step
+    stream = simulator.stream
 
-    def slow_step(*args, **kwargs):
+    def slow_stream(*args, **kwargs):
         time.sleep(seconds)
-        return step(*args, **kwargs)
+        return stream(*args, **kwargs)
 
-    simulator.step = slow_step
+    simulator.stream = slow_stream
 
 
 @pytest.mark.parametrize(('overload', 'share'), [('slow_down', 0.3), ('drop', 1.)])
@@ -544,6 +544,8 @@ def test_diagnostics_say_how_it_does():
         assert values['generator'] == 'render' and values['size'] == '96x64' and values['device']
         assert values['tf'] == ('on' if tf.TFMessage else 'off')
         assert float(values['frame rate Hz']) > 5 and float(values['block latency ms']) > 0
+        assert 0 < float(values['first frame latency ms']) <= float(values['first frame latency max ms'])
+        assert float(values['first frame latency ms']) <= float(values['block latency ms'])
         assert float(values['memory MiB']) > 50 and int(values['frames dropped']) == 0
         assert float(values['pose age ms']) > 0 and 0 < float(values['real-time factor']) < 2
 

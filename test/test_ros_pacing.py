@@ -139,6 +139,26 @@ def test_odometry_drive_waits_for_the_path_and_keeps_stamps():
     np.testing.assert_allclose(quaternion_xyzw(in_odom), [0, 0, 0, 1], atol=1e-9)
 
 
+def test_odometry_drive_foresees_what_it_will_plan_and_nothing_it_may_not():
+    drive = OdometryDrive(se3_exp(np.array([1., 2., 0., 0., 0., 0.5])), 10., 'slow_down')
+    for i in range(13):
+        push(drive, i * 70 * MS, 0.03 * i)
+    assert drive.foresee(3) is None, 'nothing says yet where the path lies in the map'
+    drive.plan(2, 0.)
+    poses, elapsed = drive.foresee(3)
+    plan = drive.plan(3, 0.)
+    np.testing.assert_array_equal(poses, plan.T_map_base)
+    np.testing.assert_array_equal(elapsed, plan.elapsed)
+    assert drive.foresee(9) is None
+    drive.resume()
+    assert drive.foresee(1) is None
+    for stamp in (10**10, 5):
+        push(drive, stamp, 0.)
+    assert drive.foresee(1) is None, 'the clock was set back: the robot will be at its start'
+    twist = TwistDrive(np.eye(4), 10., AGILE, 0.5)
+    assert twist.foresee(1) is None, 'the newest command decides'
+
+
 def test_odometry_drive_goes_on_after_pause_move_and_reset():
     drive = OdometryDrive(np.eye(4), 10., 'slow_down')
     push(drive, 0, 0.)

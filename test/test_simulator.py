@@ -5,6 +5,9 @@
 from __future__ import annotations
 
 import gc
+import threading
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +20,10 @@ from inspatio_ros.geometry import PinholeCamera, make_pose, se3_exp
 from inspatio_ros.reference import open_reference
 from inspatio_ros.reference.base import Reference, ReferenceFrame
 from inspatio_ros.simulator import WorldSimulator
+from inspatio_ros.spatial.constraint import SpatialConstraint
+from inspatio_ros.spatial.look_ahead import LookAhead, tensors_in
 from inspatio_ros.spatial.pixels import to_uint8
+from inspatio_ros.spatial.render import Condition
 from inspatio_ros.star.pipeline import StarPipeline
 from inspatio_ros.star.presets import TINY_GUIDED
 
@@ -166,6 +172,175 @@ def test_to_uint8_rounds_and_clamps() -> None:
     import torch
     values = torch.tensor([-2., -1., 0., 1., 2.]).view(1, 1, 1, 5).expand(1, 3, 1, 5)
     assert to_uint8(values)[0, 0, :, 0].tolist() == [0, 0, 128, 255, 255]
+
+
+# --- in parts ---------------------------------------------------------------------------------------------------------
+
+ARRAYS = ('T_world_camera', 'times', 'image', 'condition', 'mask', 'z_depth')
+
+
+@pytest.mark.parametrize('is_static', [True, False])
+@pytest.mark.parametrize(('generator', 'sizes'), [('render', [[4], [4], [4]]),
+                                                  ('nano', [[1, 8], [4, 8], [4, 8]])])
+def test_a_stream_gives_the_frames_of_step_in_parts(star: None, generator: str, sizes: list, is_static: bool) -> None:
+    """To the bit, each part a block of its own, the first of them the first latent's."""
+    whole, streamed = (WorldSimulator(Wall(is_static=is_static), generator, seed=3, **SIZE) for _ in range(2))
+    start = 0
+    for index, wanted in enumerate(sizes):
+        poses = poses_of(whole.frames_in_next_block(), start)
+        start += len(poses)
+        block, parts = whole.step(poses), list(streamed.stream(poses))
+        assert [len(part) for part in parts] == wanted and all(part.index == block.index == index for part in parts)
+        for name in ARRAYS:
+            np.testing.assert_array_equal(np.concatenate([getattr(part, name) for part in parts]),
+                                          getattr(block, name))
+        assert list(parts[-1].timings) == list(block.timings) and parts[-1].timings['all'] > 0
+
+
+def test_a_part_is_handed_over_before_the_next_is_decoded(star: None) -> None:
+    """What was decoded can be shown while the rest is decoded; the whole can be had at any time."""
+    simulator = WorldSimulator(Wall(), 'nano', **SIZE)
+    decoded = []
+    simulator._generator.autoencoder.guide.stem.register_forward_hook(lambda *_: decoded.append(1))
+    stream = simulator.stream(poses_of(9))
+    assert not decoded, 'nothing is generated before it is asked for'
+    assert len(next(stream)) == 1 and len(decoded) == 1
+    block = stream.whole()
+    assert len(block) == 9 and len(decoded) == 2
+    np.testing.assert_array_equal(block.image, WorldSimulator(Wall(), 'nano', **SIZE).step(poses_of(9)).image)
+
+
+def test_a_block_must_be_made_to_its_end_or_forgotten(star: None) -> None:
+    """The decoder goes on from where it was: a part left out would shift all that follow."""
+    simulator = WorldSimulator(Wall(), 'nano', **SIZE)
+    first = simulator.step(poses_of(9)).image
+    next(simulator.stream(poses_of(12, 9)))
+    with pytest.raises(RuntimeError, match='take all of its parts, or reset'):
+        simulator.stream(poses_of(12, 21))
+    simulator.reset()
+    np.testing.assert_array_equal(simulator.step(poses_of(9)).image, first)
+
+
+@pytest.mark.parametrize('made', [3, 5])
+def test_a_generator_that_makes_another_number_of_frames_is_told(made: int) -> None:
+    """Neither are frames missing without a word, nor is more written than there is room for."""
+    class Miscounting(generators.RenderGenerator):
+        def step(self, *given: object) -> tuple:
+            images, seconds = super().step(*given)
+            return images[[0] * made], seconds
+    simulator = WorldSimulator(Wall(), Miscounting(Wall().camera, **SIZE))
+    with pytest.raises(ValueError, match=f'render was to make 4 frames, but made {made}'):
+        simulator.step(poses_of(4))
+
+
+# --- one block ahead --------------------------------------------------------------------------------------------------
+
+
+def path_of(simulator: WorldSimulator, blocks: int) -> Iterator[tuple[np.ndarray, None]]:
+    """Give what `step` takes for block after block."""
+    start = 0
+    for _ in range(blocks):
+        count = simulator.frames_in_next_block()
+        yield poses_of(count, start), None
+        start += count
+
+
+@pytest.fixture()
+def rendered(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
+    """Note for each render the thread that made it and where its first camera was."""
+    made, render = [], SpatialConstraint.render
+
+    def noting(self: SpatialConstraint, poses: np.ndarray, times: np.ndarray) -> Condition:
+        made.append((threading.current_thread().name, float(poses[0, 0, 3])))
+        return render(self, poses, times)
+    monkeypatch.setattr(SpatialConstraint, 'render', noting)
+    return made
+
+
+@pytest.mark.parametrize('is_static', [True, False])
+@pytest.mark.parametrize('generator', ['render', 'nano'])
+def test_looking_ahead_changes_no_frame(star: None, rendered: list, generator: str, is_static: bool) -> None:
+    """Every block but the first is rendered in the background, once, and the frames are the same."""
+    runs = []
+    for look_ahead in (False, True):
+        simulator = WorldSimulator(Wall(is_static=is_static), generator, look_ahead=look_ahead, **SIZE)
+        rendered.clear()
+        runs.append(np.concatenate([block.image for block in simulator.blocks(path_of(simulator, 4))]))
+        ahead = [name.startswith('inspatio_look_ahead') for name, _ in rendered]
+        assert ahead == [False, look_ahead, look_ahead, look_ahead]
+        simulator.close()
+    np.testing.assert_array_equal(*runs)
+
+
+def test_what_was_prepared_for_other_poses_is_not_used(rendered: list) -> None:
+    """Neither is what was prepared for other times, nor before a reset."""
+    simulator = WorldSimulator(Wall(is_static=False), look_ahead=True, **SIZE)
+    expected = WorldSimulator(Wall(is_static=False), **SIZE).step(poses_of(4, 2), np.arange(4) / 12.).image
+    rendered.clear()
+    for prepare in (lambda: simulator.prepare(poses_of(4, 1), np.arange(4) / 12.),
+                    lambda: simulator.prepare(poses_of(4, 2), np.arange(4) / 6.),
+                    lambda: (simulator.prepare(poses_of(4, 2), np.arange(4) / 12.), simulator.reset())):
+        prepare()
+        np.testing.assert_array_equal(simulator.step(poses_of(4, 2), np.arange(4) / 12.).image, expected)
+        assert rendered[-1][0] == threading.current_thread().name
+    simulator.prepare(poses_of(4, 2), np.arange(4) / 12.)
+    simulator.prepare(poses_of(4, 2), np.arange(4) / 12.)
+    np.testing.assert_array_equal(simulator.step(poses_of(4, 2), np.arange(4) / 12.).image, expected)
+    assert rendered[-1][0].startswith('inspatio_look_ahead') and len(rendered) <= 2 * 3 + 1
+
+
+def test_what_goes_wrong_ahead_is_raised_by_the_step_that_wants_it() -> None:
+    """A disk goes away for a while: who asks for those frames is told, who asks for others is not."""
+    class Torn(Wall):
+        torn = False
+
+        def frame(self, index: int) -> ReferenceFrame:
+            if self.torn:
+                raise OSError('the disk is gone')
+            return super().frame(index)
+    reference = Torn()
+    simulator = WorldSimulator(reference, look_ahead=True, **SIZE)
+    reference.torn = True
+    simulator.prepare(poses_of(4))
+    simulator._ahead._ahead.rendered.exception()
+    reference.torn = False
+    with pytest.raises(OSError, match='the disk is gone'):
+        simulator.step(poses_of(4))
+    assert len(simulator.step(poses_of(4))) == 4
+    with pytest.raises(ConfigurationError, match='pose 0 of the block is not a finite rigid transform'):
+        simulator.prepare(np.full((4, 4, 4), np.nan))
+
+
+def test_never_two_renders_at_once_and_none_after_the_end() -> None:
+    """A render that nobody wants any more is waited for, since both use what is kept from block to block."""
+    before = set(threading.enumerate())
+    ahead, going = LookAhead('cpu'), threading.Event()
+    running, most = [], []
+
+    def render(poses: np.ndarray, times: np.ndarray) -> float:
+        running.append(1)
+        most.append(len(running))
+        going.set()
+        time.sleep(0.05)
+        running.pop()
+        return float(times[0])
+    for value in range(4):
+        going.clear()
+        ahead.start(render, np.eye(4)[None], np.array([value + 0.5]))
+        going.wait()
+        assert ahead.take(render, np.eye(4)[None], np.array([float(value)])) == value
+    assert max(most) == 1 and len(most) == 8
+    ahead.start(render, np.eye(4)[None], np.array([9.]))
+    ahead.close()
+    assert not running and set(threading.enumerate()) <= before
+
+
+def test_tensors_are_found_wherever_a_generator_is_given_them() -> None:
+    """Each must be handed from stream to stream on a GPU."""
+    import torch
+    one, two, three, four = (torch.zeros(1) for _ in range(4))
+    found = list(tensors_in((Condition(one, two, three), four, (0, 1), None)))
+    assert all(a is b for a, b in zip(found, (one, two, three, four), strict=True))
 
 
 def test_memory_does_not_grow_with_the_run(star: None) -> None:

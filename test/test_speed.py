@@ -8,6 +8,7 @@ import gc
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from functools import partial
 
@@ -18,13 +19,14 @@ from torch._dynamo.testing import CompileCounter
 from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.golden import Golden
 from inspatio_ros.spatial.host import HostCopies, to_bytes
-from inspatio_ros.spatial.pixels import to_uint8
+from inspatio_ros.spatial.pixels import mask_to_uint8, to_uint8
 from inspatio_ros.spatial.render import Condition
+from inspatio_ros.star import pipeline as pipeline_module
 from inspatio_ros.star import speed as speed_module
 from inspatio_ros.star.attention import BACKENDS, attention, time_attention
 from inspatio_ros.star.autoencoder import TinyAutoencoder
 from inspatio_ros.star.generator import BlockGenerator
-from inspatio_ros.star.pipeline import StarPipeline
+from inspatio_ros.star.pipeline import StarPipeline, latents_of_parts
 from inspatio_ros.star.presets import TINY, TINY_GUIDED
 from inspatio_ros.star.scheduler import FlowScheduler
 from inspatio_ros.star.speed import SPEEDS, compiler_lacking, cpu_multiplies_bfloat16, describe
@@ -107,13 +109,22 @@ def test_exact_equals_plain_from_pixels_to_pixels():
         torch.testing.assert_close(a, b, rtol=0, atol=1e-4)
 
 
-def test_a_stream_gives_the_frames_of_a_step_latent_by_latent():
+@pytest.mark.parametrize('device', [CPU, torch.device('cuda')])
+def test_a_stream_gives_the_frames_of_a_step_as_they_are_decoded(device, monkeypatch):
+    # On a GPU each latent alone; the loop is the same.
+    monkeypatch.setattr(pipeline_module, 'latents_of_parts', lambda count, _: latents_of_parts(count, device))
     whole, streamed = StarPipeline.random(SMALL), StarPipeline.random(SMALL)
-    for index, sizes in enumerate(([1, 4, 4], [4, 4, 4])):
+    for index, sizes in enumerate(([1, 8], [4, 8]) if device is CPU else ([1, 4, 4], [4, 4, 4])):
         given = condition(sum(sizes), index), condition(3).image
-        parts = list(streamed.stream(*given))
+        parts = []
+        for part in streamed.stream(*given):
+            parts.append(part)
+            time.sleep(0.3)
         assert [len(part) for part in parts] == sizes
-        torch.testing.assert_close(torch.cat(parts), whole.step(*given)[0], rtol=0, atol=1e-5)
+        images, timings = whole.step(*given)
+        assert torch.equal(torch.cat(parts), images)
+        found = streamed.stage_seconds()
+        assert list(found) == list(timings) and found['decode'] < 0.5, "the caller's time is no stage"
 
 
 def test_a_restart_is_a_fresh_run_in_the_same_buffers():
@@ -306,6 +317,12 @@ def test_frames_reach_the_host_as_the_simulator_gives_them():
     coming = HostCopies('cpu').start(to_bytes(image))
     assert coming.is_here()
     assert (coming.array() == to_uint8(image)).all()
+    room = HostCopies('cpu').room((5, 32, 48, 3), torch.uint8)
+    HostCopies('cpu').start_images(image, room[2:])
+    HostCopies('cpu').start(to_bytes(image)[:2], room[:2])
+    assert (room[2:].numpy() == to_uint8(image)).all() and (room[:2].numpy() == to_uint8(image)[:2]).all()
+    mask = HostCopies('cpu').start_masks(condition(3).mask).place()
+    assert (mask == mask_to_uint8(condition(3).mask)).all() and set(mask.ravel().tolist()) == {0, 255}
 
 
 # --- side by side ----------------------------------------------------------------------------------------------------
@@ -345,6 +362,9 @@ def test_the_suite_runs_at_a_tiny_size_and_names_what_it_left_out(tmp_path):
     figures = kept['speeds.exact']
     assert figures['report']['speed'] == 'exact' and figures['waits_in_a_block'] is None
     assert {'render', 'fill', 'encode', 'generate', 'decode', 'to_host'} == set(figures['stages_ms'])
+    for name in ('alone', 'ahead'):
+        overlap = figures['overlap'][name]
+        assert overlap['frames_per_second'] > 0 and overlap['first_frame_ms']['median'] < overlap['block_ms']['median']
     assert 0 < figures['first_pixel_ms']['median'] <= figures['streamed_block_ms']['median']
     assert figures['generate_tflops'] == pytest.approx(
         figures['block_tflop'] / figures['stages_ms']['generate']['median'] * 1e3, rel=0.05)

@@ -4,7 +4,8 @@
 
 Each generator is timed in turn, every stage and all of it. --soak runs it for minutes and watches its memory instead;
 --ros measures the node (with --soak: the node's memory while it is driven, every topic subscribed); --compare puts two
-settings of speed side by side in one run, or shows two earlier results; --suite gpu measures all there is to know about
+settings of speed side by side in one run, or shows two earlier results; --look-ahead does so for the render of the
+coming block, made when it is due or one block ahead; --suite gpu measures all there is to know about
 the large generator's speed, with random weights (docs/performance.md).
 """
 
@@ -35,6 +36,9 @@ SETTINGS = ('machine', 'width', 'height', 'frames', 'blocks', 'frame_rate', 'rat
 #: The size that the render generator is measured at unless another is asked for: the method's own.
 RENDER_SIZE = (832, 480)
 
+#: Blocks that are made without, then with, looking ahead: all but the last of a turn can have the next one rendered.
+BLOCKS_OF_A_TURN = 6
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `inspatio bench`."""
@@ -48,6 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--ros', action='store_true', help='measure the node: overhead a frame, frames lost on the way')
     parser.add_argument('--compare', nargs=2, metavar=('A', 'B'),
                         help='two of plain, exact, compiled, fast, float8: measured in turn; or two earlier results')
+    parser.add_argument('--look-ahead', action='store_true',
+                        help='each generator without and with the coming block rendered ahead, in turn')
     parser.add_argument('--suite', choices=['gpu'], help='the large generator at every speed, within --seconds')
     parser.add_argument('--tiny', action='store_true', help='with --suite: a tiny size, which a CPU can take')
     parser.add_argument('--speeds', nargs='+', metavar='NAME', help='with --suite: only these')
@@ -71,6 +77,8 @@ def run(args: argparse.Namespace) -> int:
     result: dict[str, Any] = {'machine': machine()}
     if args.compare:
         result['speeds'] = _compare_speeds(args)
+    elif args.look_ahead:
+        result['look_ahead'] = [_compare_look_ahead(args, name) for name in args.generator]
     elif args.ros and not args.soak:
         result['node'] = _measure_node(args)
     else:
@@ -147,8 +155,19 @@ def _compare_speeds(args: argparse.Namespace) -> dict[str, Any]:
     return {speed: {'report': reports[speed], **figures[speed]} for speed in args.compare}
 
 
+def _compare_look_ahead(args: argparse.Namespace, generator: str) -> dict[str, Any]:
+    from inspatio_ros.evaluation.speed_comparison import compare_speeds
+    with _simulator(args, generator, False) as (alone, path), _simulator(args, generator, True) as (ahead, other_path):
+        paths = iter((path, other_path))
+        figures = compare_speeds({'alone': alone, 'ahead': ahead}, lambda _: next(paths), args.frames, BLOCKS_OF_A_TURN)
+    print(f'{generator}: A renders each block when it is due, B one block ahead')
+    print(compare(*figures.values()), flush=True)
+    return {'generator': generator, **figures}
+
+
 @contextmanager
-def _simulator(args: argparse.Namespace, generator: str) -> Iterator[tuple[WorldSimulator, Iterator[np.ndarray]]]:
+def _simulator(args: argparse.Namespace, generator: str,
+               look_ahead: bool | None = None) -> Iterator[tuple[WorldSimulator, Iterator[np.ndarray]]]:
     """Open what is to be measured, and a path through it."""
     from inspatio_ros.demo.paths import scripted_twist
     from inspatio_ros.evaluation.benchmark import drive
@@ -157,7 +176,7 @@ def _simulator(args: argparse.Namespace, generator: str) -> Iterator[tuple[World
     width, height = args.size or (RENDER_SIZE if generator == 'render' else (None, None))
     reference = open_reference(args.reference)
     simulator = WorldSimulator(reference, generator, width, height, args.seed, args.device, weights=args.weights,
-                               speed=args.speed)
+                               speed=args.speed, look_ahead=look_ahead)
     try:
         yield simulator, drive(reference, simulator.frame_rate, lambda time: scripted_twist(time, math.inf))
     finally:
@@ -231,8 +250,9 @@ def table(figures: dict[str, Any]) -> str:
              f'({figures["real_time_factor"]:.2f} x its {figures["frame_rate"]:g})']
     for stage, value in figures['stages_ms_per_frame'].items():
         lines.append(f'  {stage:12}{value["median"]:9.2f} ms a frame (p95 {value["p95"]:.2f})')
-    first, peak = figures['first_frame_ms'], figures['memory_mib']
-    lines.append(f'  pose to first frame {first["median"]:.0f} ms (p95 {first["p95"]:.0f}), peak memory '
+    first, block, peak = figures['first_frame_ms'], figures['block_ms'], figures['memory_mib']
+    lines.append(f'  pose to first frame {first["median"]:.0f} ms (p95 {first["p95"]:.0f}), to the last of its block '
+                 f'{block["median"]:.0f} ms (p95 {block["p95"]:.0f}), peak memory '
                  + ', '.join(f'{value:.0f} MiB {name}' for name, value in peak.items()))
     return '\n'.join(lines)
 

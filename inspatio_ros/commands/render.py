@@ -15,6 +15,8 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +26,10 @@ from inspatio_ros.commands import options
 from inspatio_ros.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from inspatio_ros.block import Block
     from inspatio_ros.geometry import PinholeCamera
     from inspatio_ros.reference.base import Reference
-    from inspatio_ros.simulator import Block, WorldSimulator
+    from inspatio_ros.simulator import WorldSimulator
     from inspatio_ros.spatial.trajectory import Trajectory
 
 OUTPUTS = ('image', 'mask', 'depth', 'trajectory.txt', 'video.mp4', 'report.json')
@@ -148,11 +151,7 @@ def render(simulator: WorldSimulator, trajectory: Trajectory, times: np.ndarray,
     total = len(trajectory)
     with VideoWriter(folder / 'video.mp4', simulator.width, simulator.height, simulator.frame_rate) as video:
         done = 0
-        while done < total:
-            if apart:
-                simulator.reset()
-            left = slice(done, done + 1 if apart else total)
-            block, count = next_block(simulator, trajectory.T_world_camera[left], times[left])
+        for block, count in (blocks_apart if apart else blocks)(simulator, trajectory.T_world_camera, times):
             for i in range(count):
                 write_frame(folder, done + i, block, i)
                 video.write(block.image[i])
@@ -169,19 +168,47 @@ def render(simulator: WorldSimulator, trajectory: Trajectory, times: np.ndarray,
             'stages_s': {stage: round(value, 3) for stage, value in stages.items()}}
 
 
+def blocks(simulator: WorldSimulator, T_world_camera: np.ndarray, times: np.ndarray) -> Iterator[tuple[Block, int]]:
+    """Make blocks of poses [N, 4, 4] at times [N], each rendered while the one before is made; with how many count."""
+    counts: deque[int] = deque()
+
+    def path() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        done = 0
+        while done < len(times):
+            index, count = poses_of_next_block(simulator, T_world_camera[done:])
+            counts.append(count)
+            yield T_world_camera[done + index], times[done + index]
+            done += count
+    for block in simulator.blocks(path()):
+        yield block, counts.popleft()
+
+
+def blocks_apart(simulator: WorldSimulator, T_world_camera: np.ndarray,
+                 times: np.ndarray) -> Iterator[tuple[Block, int]]:
+    """Make a block of its own from a fresh start for each of the poses [N, 4, 4], of which its first frame counts."""
+    for i in range(len(times)):
+        simulator.reset()
+        yield next_block(simulator, T_world_camera[i:i + 1], times[i:i + 1])
+
+
 def next_block(simulator: WorldSimulator, T_world_camera: np.ndarray, times: np.ndarray) -> tuple[Block, int]:
-    """Make the next block of the poses that are left [N, 4, 4]; give it and how many of its frames count.
+    """Make the next block of the poses that are left [N, 4, 4]; give it and how many of its frames count."""
+    index, count = poses_of_next_block(simulator, T_world_camera)
+    return simulator.step(T_world_camera[index], times[index]), count
+
+
+def poses_of_next_block(simulator: WorldSimulator, T_world_camera: np.ndarray) -> tuple[np.ndarray, int]:
+    """Give which of the poses that are left [N, 4, 4] the next block shows [F], and how many of its frames count.
 
     A generator makes whole blocks, so the last one holds its last pose as often as it takes. So does, with the render
     generator, whose frames do not follow from each other, one that ends where the poses jump: a block's frames share
     the views that they are fused from, and no few views show places far apart.
     """
     wanted = simulator.frames_in_next_block()
-    count = min(wanted, len(times))
+    count = min(wanted, len(T_world_camera))
     if simulator.name == 'render':
         count = count_near(T_world_camera[:count])
-    index = np.minimum(np.arange(wanted), count - 1)
-    return simulator.step(T_world_camera[index], times[index]), count
+    return np.minimum(np.arange(wanted), count - 1), count
 
 
 def count_near(T_world_camera: np.ndarray) -> int:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,10 @@ class Observed:
         """Count the frames that the next step wants."""
         return self._inner.frames_in_next_block()
 
+    def frames_in_block(self, index: int) -> int:
+        """Count the frames of the block `index` since the reset."""
+        return self._inner.frames_in_block(index)
+
     def reset(self, seed: int) -> None:
         """Forget every block and draw from this seed."""
         self._inner.reset(seed)
@@ -52,11 +57,24 @@ class Observed:
              reference_keys: tuple[int, ...] | None,
              views: BlockViews | None = None) -> tuple[Tensor, dict[str, float]]:
         """Note the condition and complete the block."""
+        return self._inner.step(*self._observe(condition, reference_images, reference_keys, views))
+
+    def stream(self, condition: Condition, reference_images: Tensor | None,
+               reference_keys: tuple[int, ...] | None, views: BlockViews | None = None) -> Iterator[Tensor]:
+        """Note the condition and complete the block in parts."""
+        return self._inner.stream(*self._observe(condition, reference_images, reference_keys, views))
+
+    def stage_seconds(self) -> dict[str, float]:
+        """Give the seconds of each stage of the block made last."""
+        return self._inner.stage_seconds()
+
+    def _observe(self, condition: Condition, reference_images: Tensor | None, reference_keys: tuple[int, ...] | None,
+                 views: BlockViews | None) -> tuple:
+        """Note the condition; give what the generator may see."""
         self.condition = condition
-        if not self._without_render:
-            return self._inner.step(condition, reference_images, reference_keys, views)
-        return self._inner.step(_nothing_like(condition), reference_images, reference_keys,
-                                None if views is None else views.without_depth())
+        if self._without_render:
+            condition, views = _nothing_like(condition), None if views is None else views.without_depth()
+        return condition, reference_images, reference_keys, views
 
 
 def _nothing_like(condition: Condition) -> Condition:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -162,13 +163,19 @@ def simulate(simulator: WorldSimulator, T_world_camera: np.ndarray, times: np.nd
 
     STAR makes whole blocks, so the last one holds its last pose as often as it takes.
     """
-    done = 0
-    while done < len(T_world_camera):
-        wanted = simulator.frames_in_next_block() if simulator.name != 'render' else (BLOCK if done else FIRST_BLOCK)
-        count = min(wanted, len(T_world_camera) - done)
-        index = done + np.minimum(np.arange(wanted), count - 1)
-        yield simulator.step(T_world_camera[index], times[index]), count
-        done += count
+    counts: deque[int] = deque()
+
+    def path() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        done = 0
+        while done < len(T_world_camera):
+            wanted = simulator.frames_in_next_block() if simulator.name != 'render' else BLOCK if done else FIRST_BLOCK
+            count = min(wanted, len(T_world_camera) - done)
+            index = done + np.minimum(np.arange(wanted), count - 1)
+            counts.append(count)
+            yield T_world_camera[index], times[index]
+            done += count
+    for block in simulator.blocks(path()):
+        yield block, counts.popleft()
 
 
 def make_film(clip: Clip, candidate: Observed, setting: Setting, with_baselines: bool) -> Film:

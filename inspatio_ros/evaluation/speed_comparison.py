@@ -11,19 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from inspatio_ros.evaluation.benchmark import median_p95, next_poses
+from inspatio_ros.evaluation.benchmark import Driven, median_p95
 
 if TYPE_CHECKING:
     from inspatio_ros.simulator import WorldSimulator
 
 
 def compare_speeds(simulators: dict[str, WorldSimulator], path: Callable[[float], Iterator[np.ndarray]],
-                   frames: int) -> dict[str, dict[str, Any]]:
+                   frames: int, turn: int = 1) -> dict[str, dict[str, Any]]:
     """Measure simulators that differ in speed alone on the same path, warm, over at least so many frames.
 
-    Gives by name: `frames_per_second`, all frames over all time; `block_ms` and `cpu_ms_per_block`, the time of all
-    threads, which other programs on the machine disturb less; `stages_ms_per_frame`; and `psnr_db`, how near the
-    images are to those of the first.
+    `turn`: blocks that each makes before it is another's turn. Within a turn the coming block is rendered ahead, where
+    the simulator does that; across turns it is not, as it would run in another's time.
+
+    Gives by name: `frames_per_second`, all frames over all time; `first_frame_ms` and `block_ms`, from the poses of a
+    block to its first frame and to its last; `cpu_ms_per_block`, the time of all threads, which other programs on the
+    machine disturb less; `stages_ms_per_frame`; and `psnr_db`, how near the images are to those of the first.
     """
     for simulator in simulators.values():
         # A recording may be cast or decoded in the background, which would count as someone's time.
@@ -34,7 +37,7 @@ def compare_speeds(simulators: dict[str, WorldSimulator], path: Callable[[float]
         run.warm_up()
     first = next(iter(runs.values()))
     while first.frames < frames:
-        images = [run.block() for run in runs.values()]
+        images = [run.turn(turn) for run in runs.values()]
         for run, image in zip(runs.values(), images, strict=True):
             run.differ(images[0], image)
     return {name: run.figures() for name, run in runs.items()}
@@ -43,20 +46,24 @@ def compare_speeds(simulators: dict[str, WorldSimulator], path: Callable[[float]
 class _Run:
     def __init__(self, simulator: WorldSimulator, path: Iterator[np.ndarray]) -> None:
         self.simulator, self.path = simulator, path
-        self.frames, self.walls, self.cpu, self.squares = 0, [], [], []
+        self.frames, self.firsts, self.walls, self.cpu, self.squares = 0, [], [], [], []
         self.stages: dict[str, list[float]] = {}
         self.warm_up_s = 0.
 
     def warm_up(self) -> None:
         self.warm_up_s = self.simulator.warm_up()
         # The first block has a shape of its own, and frames are read for the first time.
-        self.simulator.step(next_poses(self.path, self.simulator))
+        self.driven = Driven(self.simulator, self.path)
+        self.driven.block(last=True)
 
-    def block(self) -> np.ndarray:
-        poses = next_poses(self.path, self.simulator)
-        cpu, wall = time.process_time(), time.perf_counter()
-        block = self.simulator.step(poses)
-        self.walls.append(time.perf_counter() - wall)
+    def turn(self, blocks: int) -> np.ndarray:
+        return np.concatenate([self._block(last=i == blocks - 1) for i in range(blocks)])
+
+    def _block(self, last: bool) -> np.ndarray:
+        cpu = time.process_time()
+        block, first, wall = self.driven.block(last)
+        self.firsts.append(first)
+        self.walls.append(wall)
         self.cpu.append(time.process_time() - cpu)
         self.frames += len(block)
         for stage, seconds in block.timings.items():
@@ -71,6 +78,7 @@ class _Run:
         return {'generator': self.simulator.name, 'width': self.simulator.width, 'height': self.simulator.height,
                 'device': self.simulator.device, 'frames': self.frames, 'warm_up_s': round(self.warm_up_s, 2),
                 'frames_per_second': round(self.frames / sum(self.walls), 3),
+                'first_frame_ms': median_p95(1e3 * np.array(self.firsts)),
                 'block_ms': median_p95(1e3 * np.array(self.walls)),
                 'cpu_ms_per_block': median_p95(1e3 * np.array(self.cpu)),
                 'stages_ms_per_frame': {stage: median_p95(np.array(ms)) for stage, ms in self.stages.items()},

@@ -23,7 +23,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from inspatio_ros.config import GeneratorConfig
-from inspatio_ros.evaluation.benchmark import machine, median_p95, memory
+from inspatio_ros.evaluation.benchmark import Driven, machine, median_p95, memory
+from inspatio_ros.simulator import WorldSimulator
 from inspatio_ros.spatial import splat_triton
 from inspatio_ros.spatial.constraint import SpatialConstraint
 from inspatio_ros.spatial.host import HostCopies, to_bytes
@@ -186,7 +187,8 @@ def measure_speed(plan: Plan, speed: str, reference: Reference, path: Callable[[
             'first_pixel_ms': median_p95(1e3 * latencies[:, 0]), 'streamed_block_ms': median_p95(1e3 * latencies[:, 1]),
             'block_tflop': _digits(flops / 1e12), 'generate_tflops': _digits(flops / generate / 1e12),
             'share_of_matrix_rate': _digits(flops / generate / 1e12 / rate),
-            'waits_in_a_block': count_waits(drive), 'memory_mib': memory(str(plan.device))}
+            'waits_in_a_block': count_waits(drive),
+            'overlap': measure_overlap(plan, pipeline, reference, path), 'memory_mib': memory(str(plan.device))}
 
 
 def _digits(value: float) -> float:
@@ -235,6 +237,24 @@ class _Drive:
             part.array()
             first = first or time.perf_counter() - start
         return first, time.perf_counter() - start
+
+
+def measure_overlap(plan: Plan, pipeline: StarPipeline, reference: Reference,
+                    path: Callable[[float], Iterator[np.ndarray]]) -> dict[str, dict[str, Any]]:
+    """Measure the simulator as the node uses it, each block rendered when it is due, `alone`, or one `ahead`."""
+    for index in range(len(reference)):
+        reference.frame(index)
+    figures = {}
+    for name, look_ahead in (('alone', False), ('ahead', True)):
+        simulator = WorldSimulator(reference, pipeline, device=str(plan.device), look_ahead=look_ahead)
+        driven = Driven(simulator, path(plan.config.frame_rate))
+        for _ in range(_WARM_BLOCKS):
+            driven.block()
+        seconds = 1e3 * np.array([driven.block()[1:] for _ in range(plan.blocks)])
+        figures[name] = {
+            'frames_per_second': round(plan.config.frames_per_block * plan.blocks / seconds[:, 1].sum() * 1e3, 3),
+            'first_frame_ms': median_p95(seconds[:, 0]), 'block_ms': median_p95(seconds[:, 1])}
+    return figures
 
 
 def count_flops(pipeline: StarPipeline) -> int:

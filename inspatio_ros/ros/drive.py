@@ -44,6 +44,9 @@ class Drive(Protocol):
         `now` is the node's clock in seconds; with `stride` n only every n-th frame is planned.
         """
 
+    def foresee(self, count: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Give `T_map_base` [F, 4, 4] and `elapsed` [F] of the coming plan, if nothing will change them."""
+
     def move_to(self, T_map_base: np.ndarray) -> None:
         """Go on from another pose [4, 4]."""
 
@@ -77,6 +80,9 @@ class TwistDrive:
         elapsed = self._elapsed + np.arange(count) * stride / self._frame_rate
         self._elapsed = float(elapsed[-1]) + stride / self._frame_rate
         return Plan(poses, self._T_map_odom, twists, elapsed, None)
+
+    def foresee(self, count: int) -> None:
+        """Say nothing: the newest command decides, and it may still come."""
 
     def move_to(self, T_map_base: np.ndarray) -> None:
         """Go on from another pose; the odometry does not jump, the map moves under it (REP 105)."""
@@ -139,6 +145,14 @@ class OdometryDrive:
             self._first_stamp = int(stamps[0])
         elapsed = (stamps - self._first_stamp) / NANOSECONDS
         return Plan(poses, self._aligner.T_map_odom, np.zeros((count, 6)), elapsed, stamps)
+
+    def foresee(self, count: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Give the poses and times of the coming plan once the path covers them."""
+        coming = self._path.foresee(count)
+        if coming is None or self._realign or self._first_stamp is None or self._aligner.T_map_odom is None:
+            return None
+        stamps, T_odom_base = coming
+        return self._aligner.align(T_odom_base), (stamps - self._first_stamp) / NANOSECONDS
 
     def move_to(self, T_map_base: np.ndarray) -> None:
         """Lay the next pose of the odometry here."""

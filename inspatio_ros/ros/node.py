@@ -285,10 +285,12 @@ class InspatioNode(LifecycleNode):
             return values
         camera, simulator, report = self._camera, self._world.simulator, self._worker.report()
         rate, factor = camera.meter.rates()
-        latencies = np.array(report.latencies or [np.nan]) * 1e3
+        first, latencies = (np.array(seconds or [np.nan]) * 1e3
+                            for seconds in (report.first_latencies, report.latencies))
         values |= {
             'device': simulator.device, 'size': f'{simulator.width}x{simulator.height}',
             'frame rate Hz': rate, 'frame rate wanted Hz': float(self._world.frame_rate), 'real-time factor': factor,
+            'first frame latency ms': float(np.median(first)), 'first frame latency max ms': float(first.max()),
             'block latency ms': float(np.median(latencies)), 'block latency max ms': float(latencies.max()),
             'pose age ms': camera.meter.age * 1e3, 'blocks': report.blocks, 'frames queued': report.queued,
             'frames dropped': report.left_out + getattr(self._world.drive, 'dropped', 0),

@@ -12,9 +12,10 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -31,9 +32,13 @@ _HEADROOM = 1.25
 
 @dataclass(frozen=True)
 class Report:
-    """How the worker does: see Worker.report."""
+    """How the worker does: see Worker.report. Latencies are seconds from the pose to the frames that wait to be shown.
+
+    `first_latencies`: to a block's first frame; `latencies`: to its last.
+    """
 
     blocks: int
+    first_latencies: tuple[float, ...]
     latencies: tuple[float, ...]
     timings: dict[str, float]
     queued: int
@@ -53,7 +58,10 @@ class Worker:
         self._running = self._ending = False
         self._heard = True
         self._world: World | None = None
+        self._forgetting = 0
+        self._first_latencies: deque[float] = deque(maxlen=_REMEMBERED)
         self._latencies: deque[float] = deque(maxlen=_REMEMBERED)
+        self._head_starts: deque[float] = deque(maxlen=_RECENT)
         self._timings: dict[str, float] = {}
         self._blocks = self._left_out = self._block_length = 0
         # A daemon: a generator that hangs must not keep the process from ending.
@@ -94,12 +102,12 @@ class Worker:
             self._request(lambda: self._world.drive.resume())
 
     def reset(self) -> None:
-        """Go back to the start with the next block; frames that wait are forgotten."""
-        self._request(lambda: (self._world.reset(), self._clear()))
+        """Go back to the start with the next block; frames that wait, or are still made, are forgotten."""
+        self._leave(lambda: self._world.reset())
 
     def move_to(self, T_map_base: np.ndarray) -> None:
-        """Go on from another pose with the next block; frames that wait are forgotten."""
-        self._request(lambda: (self._world.drive.move_to(T_map_base), self._clear()))
+        """Go on from another pose with the next block; frames that wait, or are still made, are forgotten."""
+        self._leave(lambda: self._world.drive.move_to(T_map_base))
 
     def listen(self, heard: bool) -> None:
         """Say whether anyone listens, so that images are worth making."""
@@ -133,8 +141,8 @@ class Worker:
     def report(self) -> Report:
         """Say how it does: blocks made, seconds of the last ones, stages of the last one, frames that wait."""
         with self._wake:
-            return Report(self._blocks, tuple(self._latencies), dict(self._timings), len(self._frames),
-                          self._stride(), self._left_out)
+            return Report(self._blocks, tuple(self._first_latencies), tuple(self._latencies), dict(self._timings),
+                          len(self._frames), self._stride(), self._left_out)
 
     def close(self, timeout: float = 60.) -> bool:
         """End after the block in the works and free the world; False if that took longer than `timeout` seconds."""
@@ -150,6 +158,19 @@ class Worker:
         with self._wake:
             self._requests.append(function)
             self._wake.notify()
+
+    def _leave(self, go: Callable[[], object]) -> None:
+        """Have the thread go elsewhere after the block in the works; from now on no frame of before is shown."""
+        def call() -> None:
+            try:
+                go()
+            finally:
+                with self._wake:
+                    self._forgetting -= 1
+        with self._wake:
+            self._frames.clear()
+            self._forgetting += 1
+            self._request(call)
 
     def _run(self) -> None:
         while True:
@@ -171,10 +192,6 @@ class Worker:
         if world is not None:
             world.simulator.close()
 
-    def _clear(self) -> None:
-        with self._wake:
-            self._frames.clear()
-
     def _wants_block(self) -> bool:
         """Say whether the frames that wait will be shown by the time another block is made."""
         return self._running and self._world is not None and len(self._frames) <= self._lead()
@@ -184,10 +201,9 @@ class Worker:
         if self._block_length and isinstance(self._world.drive, OdometryDrive):
             # The path is known and will not change: nothing is gained by waiting.
             return self._block_length
-        if not self._latencies:
+        if not self._head_starts:
             return 0
-        slowest = max(list(self._latencies)[-_RECENT:])
-        frames = math.ceil(_HEADROOM * slowest * self._world.frame_rate / self._stride()) + 1
+        frames = math.ceil(_HEADROOM * max(self._head_starts) * self._world.frame_rate / self._stride()) + 1
         return min(frames, self._block_length)
 
     def _stride(self) -> int:
@@ -200,16 +216,43 @@ class Worker:
     def _make_block(self) -> None:
         heard, stride = self._heard, self._stride()
         start = time.monotonic()
-        frames = self._world.make(heard, stride)
-        with self._wake:
-            if frames is None:
-                # Nothing to go by: sleep until word comes (a pose pushed meanwhile is seen by the next try).
+        parts = self._world.make(heard, stride)
+        if parts is None:
+            # Nothing to go by: sleep until word comes (a pose pushed meanwhile is seen by the next try).
+            with self._wake:
                 self._wake.wait(0.05)
-                return
-            if heard:
-                self._latencies.append(time.monotonic() - start)
-                self._timings = frames[0].block.timings
-                self._blocks += 1
-                self._left_out += (stride - 1) * len(frames)
-            self._block_length = len(frames)
-            self._frames.extend(frames)
+            return
+        handed: list[tuple[float, list[Frame]]] = []
+        for frames in parts:
+            self._hand_over(frames)
+            handed.append((time.monotonic() - start, frames))
+        if heard:
+            self._note(handed, stride)
+
+    def _hand_over(self, frames: list[Frame]) -> None:
+        """Put frames where they wait to be shown, unless the robot is to be elsewhere by now."""
+        with self._wake:
+            self._block_length = frames[0].count
+            if not self._forgetting:
+                self._frames.extend(frames)
+
+    def _note(self, handed: list[tuple[float, list[Frame]]], stride: int) -> None:
+        """Note how a block was made: its parts, and the seconds after which each was handed over."""
+        seconds = [after for after, _ in handed]
+        counts = [len(frames) for _, frames in handed]
+        with self._wake:
+            self._first_latencies.append(seconds[0])
+            self._latencies.append(seconds[-1])
+            self._head_starts.append(head_start(seconds, counts, stride / self._world.frame_rate))
+            self._timings = handed[-1][1][0].block.timings
+            self._blocks += 1
+            self._left_out += (stride - 1) * sum(counts)
+
+
+def head_start(seconds: Sequence[float], counts: Sequence[int], period: float) -> float:
+    """Give how many seconds before its first frame is due a block must be begun for none of its frames to be late.
+
+    `seconds` after which each part was there, and `counts`, its frames, which are shown one in a `period` of seconds.
+    """
+    before = accumulate(counts, initial=0)
+    return max(after - shown * period for after, shown in zip(seconds, before, strict=False))

@@ -5,17 +5,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from inspatio_ros.block import Block, BlockStream
 from inspatio_ros.geometry import invert
 from inspatio_ros.reference.base import Reference
 from inspatio_ros.ros.drive import Drive, OdometryDrive, TwistDrive
 from inspatio_ros.ros.parameters import Settings
-from inspatio_ros.simulator import Block, WorldSimulator
+from inspatio_ros.simulator import WorldSimulator
 from inspatio_ros.spatial.motion import StartFrame, start_frame
 
 #: Position (x, y, z) and quaternion (x, y, z, w), as messages hold them.
@@ -38,8 +39,8 @@ class Frame:
     """One frame to be shown. `block` is None where nobody listened and no image was made.
 
     `periods`: how many frame periods after the one before it is due. `planned`: the monotonic clock, seconds, when its
-    pose was decided. `index`: which of the block's `count` frames it is. `odom_pose`: the base in the odometry's frame.
-    See Plan for the rest.
+    pose was decided. `index`: which frame of `block` it is, which may be a part of the one that was planned; `count`:
+    frames that were planned together. `odom_pose`: the base in the odometry's frame. See Plan for the rest.
     """
 
     T_map_base: np.ndarray
@@ -73,21 +74,42 @@ class World:
     overload: str
     now: Callable[[], float]
 
-    def make(self, heard: bool, stride: int) -> list[Frame] | None:
-        """Make the next block's frames, None if the drive has nothing to go by; without images if not `heard`."""
+    def make(self, heard: bool, stride: int) -> Iterator[list[Frame]] | None:
+        """Make the next block's frames, in parts as they are decoded; without images, all at once, if not `heard`.
+
+        None if the drive has nothing to go by. All parts must be taken before the next block, unless `reset` is first.
+        """
         planned = time.monotonic()
         plan = self.drive.plan(self.simulator.frames_in_next_block(), self.now(), stride)
         if plan is None:
             return None
-        block = None
-        if heard:
-            times = self.simulator.reference.times[0] + plan.elapsed
-            block = self.simulator.step(self.start.camera_poses(plan.T_map_base), times)
-        odom_poses = pose_tuples(invert(plan.T_map_odom) @ plan.T_map_base)
-        return [Frame(plan.T_map_base[i], plan.T_map_odom, odom_poses[i], plan.twists[i],
-                      None if plan.stamps is None else int(plan.stamps[i]), stride, planned, block, i,
-                      len(plan.T_map_base))
-                for i in range(len(plan.T_map_base))]
+        odom_poses, count = pose_tuples(invert(plan.T_map_odom) @ plan.T_map_base), len(plan.T_map_base)
+
+        def frame(i: int, block: Block | None, index: int) -> Frame:
+            return Frame(plan.T_map_base[i], plan.T_map_odom, odom_poses[i], plan.twists[i],
+                         None if plan.stamps is None else int(plan.stamps[i]), stride, planned, block, index, count)
+        if not heard:
+            return iter([[frame(i, None, i) for i in range(count)]])
+        return self._parts(self.simulator.stream(*self._seen_from(plan.T_map_base, plan.elapsed)), frame)
+
+    def _parts(self, stream: BlockStream, frame: Callable[[int, Block, int], Frame]) -> Iterator[list[Frame]]:
+        done, foreseen = 0, self._look_ahead()
+        for block in stream:
+            yield [frame(done + index, block, index) for index in range(len(block))]
+            done += len(block)
+            # Odometry that came meanwhile may reach to the end of the coming block now.
+            foreseen = foreseen or self._look_ahead()
+
+    def _look_ahead(self) -> bool:
+        """Have the coming block's render made meanwhile, if the drive knows its poses already; say whether it does."""
+        coming = self.drive.foresee(self.simulator.frames_in_next_block()) if self.simulator.looks_ahead else None
+        if coming is not None:
+            self.simulator.prepare(*self._seen_from(*coming))
+        return coming is not None
+
+    def _seen_from(self, T_map_base: np.ndarray, elapsed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Give the camera's poses in the recording's world, and its times."""
+        return self.start.camera_poses(T_map_base), self.simulator.reference.times[0] + elapsed
 
     def reset(self) -> None:
         """Go back to the start and draw from the seed anew."""

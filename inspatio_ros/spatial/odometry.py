@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import math
 import threading
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -213,9 +214,33 @@ class OdometryPath:
                 self._drop_backlog(count)
             if not self._covers(count):
                 return None
-            stamps = [self._stamp(self._next + i) for i in range(count)]
-            poses = [self._pose_at(stamp) for stamp in stamps]
+            stamps, poses = self._sample(count)
             self._next += count
+            # Frames are asked for in order, so what lies before the last one's pair of poses is done with.
+            while len(self._poses) > 1 and self._poses[1][0] <= stamps[-1]:
+                self._poses.popleft()
+        return stamps, poses
+
+    def foresee(self, count: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Give what `take` would give, and leave it where it is; None too if `take` might skip frames."""
+        with self._lock:
+            if not self._covers(count) or (self._overload == 'drop' and self._covers(2 * count)):
+                return None
+            return self._sample(count)
+
+    def _sample(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Give stamps [count] and poses [count, 4, 4] of the next frames, which the path covers."""
+        stamps = [self._stamp(self._next + i) for i in range(count)]
+        known = list(self._poses)
+        known_stamps = [stamp for stamp, _ in known]
+        poses = []
+        for stamp in stamps:
+            at = bisect_right(known_stamps, stamp) - 1
+            stamp0, T0 = known[at]
+            if stamp != stamp0:
+                stamp1, T1 = known[at + 1]
+                T0 = interpolate(T0, T1, (stamp - stamp0) / (stamp1 - stamp0))
+            poses.append(T0)
         return np.array(stamps, dtype=np.int64), np.array(poses)
 
     def _covers(self, count: int) -> bool:
@@ -235,16 +260,6 @@ class OdometryPath:
         if index > self._next:
             self._dropped += index - self._next
             self._next = index
-
-    def _pose_at(self, stamp: int) -> np.ndarray:
-        # Frames are asked for in order, so what lies before this one's pair of poses is done with.
-        while len(self._poses) > 1 and self._poses[1][0] <= stamp:
-            self._poses.popleft()
-        stamp0, T0 = self._poses[0]
-        if stamp == stamp0:
-            return T0
-        stamp1, T1 = self._poses[1]
-        return interpolate(T0, T1, (stamp - stamp0) / (stamp1 - stamp0))
 
     def _stamp(self, index: int) -> int:
         """Give the stamp of frame `index`, rounded to the nearest nanosecond in integers."""

@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def to_uint8(image: Tensor) -> np.ndarray:
+def to_uint8(image: Tensor, out: np.ndarray | None = None) -> np.ndarray:
     """Turn images float32 [F, 3, H, W] in [-1, 1] into uint8 RGB [F, H, W, 3] on the host: -1 is 0, 1 is 255.
 
-    On the CPU one kernel reads and writes every value once; torch takes five passes and a strided copy for the same
-    (docs/performance.md).
+    `out`: where to write them, if the images are on the CPU. One kernel there reads and writes every value once; torch
+    takes five passes and a strided copy for the same (docs/performance.md).
     """
     if image.device.type == 'cpu':
         source = image.contiguous().numpy()
         frames, channels, height, width = source.shape
-        out = np.empty((frames, height, width, channels), np.uint8)
+        out = np.empty((frames, height, width, channels), np.uint8) if out is None else out
         _interleave(source, out)
         return out
     import torch

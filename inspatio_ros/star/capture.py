@@ -29,7 +29,8 @@ class CapturedCall:
                 function(*self._inputs)
         torch.cuda.current_stream().wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # Other threads may go on with what a capture of theirs would forbid: one renders what the next block is given.
+        with torch.cuda.graph(self._graph, capture_error_mode='thread_local'):
             self._output = function(*self._inputs)
 
     def __call__(self, *inputs: Tensor | None) -> Tensor:

@@ -17,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -138,7 +139,11 @@ class StarPipeline:
 
     def frames_in_next_block(self) -> int:
         """Count the frames that the next step wants."""
-        return self.config.frames_per_block if self._state.blocks else self.config.frames_in_first_block
+        return self.frames_in_block(self._state.blocks)
+
+    def frames_in_block(self, index: int) -> int:
+        """Count the frames of the block `index` since the reset: 1 + 4 + 4 in the first, then 4 + 4 + 4, say."""
+        return self.config.frames_per_block if index else self.config.frames_in_first_block
 
     def reset(self, seed: int = 0) -> None:
         """Forget every block and every reference, and draw noise from this seed."""
@@ -154,6 +159,7 @@ class StarPipeline:
         self._decoder_state = self.autoencoder.decoder_state()
         self._previous_views: TokenViews | None = None
         self._stills: OrderedDict[int, Tensor] = OrderedDict()
+        self._watch = _Stopwatch(self.device)
 
     @torch.inference_mode()
     def step(self, condition: Condition, reference_images: Tensor,
@@ -172,27 +178,34 @@ class StarPipeline:
             Images float32 [F, 3, H, W] in [-1, 1], and the seconds of `fill`, `encode`, `generate`, `decode`.
 
         """
-        watch = _Stopwatch(self.device)
-        latent, guide = self._make_latent(condition, reference_images, reference_keys, views, watch)
-        images = self._decode(latent, guide)
-        watch.lap('decode')
-        return images, watch.seconds()
+        images = torch.cat(list(self.stream(condition, reference_images, reference_keys, views)))
+        return images, self.stage_seconds()
 
     @torch.inference_mode()
     def stream(self, condition: Condition, reference_images: Tensor,
                reference_keys: tuple[int, ...] | None = None,
                views: BlockViews | None = None) -> Iterator[Tensor]:
-        """Make the next block as `step` does, and give its frames [k, 3, H, W] latent by latent, as they are decoded.
+        """Make the next block as `step` does, and give its frames [k, 3, H, W] in parts, as they are decoded.
 
-        All of it must be taken before the next block. Each part is queued on the device when it is asked for, so that
-        the first can leave while the next is decoded.
+        The first part are the frames of the first latent (see latents_of_parts). All of them must be taken before the
+        next block. Each is queued on the device when it is asked for, so that the first can leave while the next is
+        decoded.
         """
-        latent, guide = self._make_latent(condition, reference_images, reference_keys, views, _Stopwatch(self.device))
+        watch = self._watch = _Stopwatch(self.device)
+        latent, guide = self._make_latent(condition, reference_images, reference_keys, views, watch)
         start, factor = 0, self.config.autoencoder.temporal_factor
-        for index in range(latent.shape[1]):
-            end = start + (1 if index == 0 and not self._decoder_state.started else factor)
-            yield self._decode(latent[:, index:index + 1], guide and tuple(part[:, start:end] for part in guide))
+        for part in latents_of_parts(latent.shape[1], self.device):
+            # The first latent of a run stands for one frame.
+            end = start + factor * len(part) - (0 if self._decoder_state.started else factor - 1)
+            images = self._decode(latent[:, part.start:part.stop], guide and tuple(g[:, start:end] for g in guide))
+            watch.lap('decode')
+            yield images
+            watch.skip()
             start = end
+
+    def stage_seconds(self) -> dict[str, float]:
+        """Give the seconds of each stage of the block made last, those of `step`; on a GPU this waits for its end."""
+        return self._watch.seconds()
 
     def _make_latent(self, condition: Condition, reference_images: Tensor, reference_keys: tuple[int, ...] | None,
                      views: BlockViews | None, watch: _Stopwatch) -> tuple[Tensor, Guide | None]:
@@ -264,6 +277,16 @@ class StarPipeline:
                              f'{self.reference_count} of each')
 
 
+def latents_of_parts(count: int, device: torch.device) -> list[range]:
+    """Split a block's latents into what is decoded at once: on a GPU each alone, on a CPU the first, then the others.
+
+    The first frame is there as early either way. A CPU loses time with every call, and the frames of the first latent
+    are shown for longer than it takes to decode the others.
+    """
+    edges = range(count + 1) if device.type == 'cuda' else sorted({0, 1, count})
+    return [range(start, end) for start, end in pairwise(edges)]
+
+
 def _filled(condition: Condition, method: str) -> Tensor:
     from inspatio_ros.spatial.fill import fill
     return fill(condition, method)
@@ -298,12 +321,19 @@ def _embed(folder: Path, caption: str, length: int, device: torch.device) -> Ten
 
 
 class _Stopwatch:
-    """Seconds between laps; on a GPU by events, so that nothing waits before the block is done."""
+    """Seconds of stages, each from the lap before to its own; on a GPU by events, so that nothing waits before the end.
+
+    A stage may have several laps.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._on_gpu = device.type == 'cuda'
         self._laps: list[tuple[str, object]] = []
-        self.lap('start')
+        self.skip()
+
+    def skip(self) -> None:
+        """Leave out the time since the last lap: it is the caller's."""
+        self.lap('')
 
     def lap(self, name: str) -> None:
         """End a stage."""
@@ -318,5 +348,9 @@ class _Stopwatch:
         """Give the seconds of every stage; waits for the last one."""
         if self._on_gpu:
             self._laps[-1][1].synchronize()
-        return {name: before.elapsed_time(after) / 1000. if self._on_gpu else after - before
-                for (_, before), (name, after) in zip(self._laps, self._laps[1:], strict=False)}
+        sums: dict[str, float] = {}
+        for (_, before), (name, after) in pairwise(self._laps):
+            if name:
+                seconds = before.elapsed_time(after) / 1000. if self._on_gpu else after - before
+                sums[name] = sums.get(name, 0.) + seconds
+        return sums
