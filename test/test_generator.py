@@ -11,6 +11,7 @@ import torch
 from torch._dynamo.testing import CompileCounter
 from torch.utils.flop_counter import FlopCounterMode
 
+from inspatio_ros.spatial.positions import BlockPositions
 from inspatio_ros.star.cache import Cache
 from inspatio_ros.star.generator import BlockGenerator
 from inspatio_ros.star.presets import RELEASED, TINY
@@ -160,14 +161,33 @@ def test_a_latent_of_another_shape_is_named():
         generator.step(start(generator), reference, render[:, :2], mask)
 
 
-def test_the_passes_are_graphs_without_breaks_with_two_variants_each():
+def positions(seed, first):
+    """Draw where tokens lie, near the grid."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = [3 * torch.rand(1, 3, 2, 3, 2, generator=generator) for _ in range(3)]
+    return BlockPositions(drawn[0], None if first else drawn[1], drawn[2])
+
+
+def test_where_the_remembered_lies_matters_and_shifting_everything_does_not():
+    generator = make_generator()
+    placed = positions(0, True)
+    far = replace(placed, reference=placed.reference + 2.)
+    shifted = BlockPositions(placed.reference + 1., None, placed.block + 1.)
+    made = [generator.step(start(generator), *latents(0), noise(0), where) for where in (placed, far, shifted)]
+    assert (made[1] - made[0]).abs().max() > 1e-3
+    torch.testing.assert_close(made[2], made[0], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize('placed', [False, True])
+def test_the_passes_are_graphs_without_breaks_with_two_variants_each(placed):
     torch._dynamo.reset()
     plain, compiled = make_generator(), make_generator()
     counter = CompileCounter()
     compiled.compile(backend=counter)
     states = start(plain), start(compiled)
     for block in range(5):
-        expected, found = (g.step(s, *latents(block), noise=noise(block))
+        where = positions(block, block == 0) if placed else None
+        expected, found = (g.step(s, *latents(block), noise=noise(block), positions=where)
                            for g, s in zip((plain, compiled), states, strict=True))
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
     # fullgraph=True fails at a break; context and denoising pass are compiled for the first block and for later ones.
