@@ -122,7 +122,8 @@ class ClipFolder(ClipSource):
         """Say what the clips are and what they were made from, for the metadata of weights."""
         about = [self._sources[name] for name in sorted(self._clips)]
         seeds = sorted(int(each['seed']) for each in about if 'seed' in each)
-        parts = [f'{len(seeds)} clips of procedural scenes, seeds {ranges(seeds)}'] if seeds else []
+        # Twins have one seed.
+        parts = [f'{len(seeds)} clips of procedural scenes, seeds {ranges(sorted(set(seeds)))}'] if seeds else []
         names = [json.loads(each['recording']) for each in about if 'recording' in each]
         parts += [f'{names.count(name)} clips of the recording {name}' for name in sorted(set(names))]
         other = len(about) - len(seeds) - len(names)
