@@ -10,6 +10,7 @@ import pytest
 import torch
 from test_training import TINY, make_clip
 
+from inspatio_ros.star.generator import BlockGenerator
 from inspatio_ros.training.data import ClipFolder, save_clip
 from inspatio_ros.training.encoded import EncodedClips, EncodingConfig
 from inspatio_ros.training.networks import Networks
@@ -109,14 +110,42 @@ def test_channels_count_by_what_they_do_to_pixels(clips):
     assert effects.argmax() == 3 and effects[3] > 10 and float(effects.mean()) == pytest.approx(1.)
 
 
-def test_history_is_the_truth_or_the_own_prediction(clips):
+class Watched(BlockGenerator):
+    """A block generator that lets one see what it is given: (noised latents, pass) and remembered blocks."""
+
+    def __init__(self, whole):
+        super().__init__(whole.config, whole.transformer, whole.scheduler, whole.text_embedding)
+        self.predicted, self.remembered = [], []
+
+    def predict(self, constants, cache, x_t, index, *conditions):
+        found = super().predict(constants, cache, x_t, index, *conditions)
+        self.predicted.append((x_t, index, found.detach()))
+        return found
+
+    def remember(self, constants, cache, reference, previous):
+        self.remembered.append(previous)
+        super().remember(constants, cache, reference, previous)
+
+
+@pytest.mark.parametrize('seed', [1, 2, 3])
+@pytest.mark.parametrize('own', [0., 1.])
+def test_what_is_noised_and_remembered_is_the_truth_or_the_own_guess(clips, own, seed):
     nets = networks()
+    torch.nn.init.normal_(nets.transformer.head.head.weight, std=0.1)
+    nets.blocks = Watched(nets.blocks)
     encoded = EncodedClips(nets, clips, EncodingConfig())
-    wanted, found = torch.randn(2, 3, 16, 4, 6), torch.randn(2, 3, 16, 4, 6)
-    for share, own in ((0., False), (1., True)):
-        stage = InitialisationStage(nets, encoded, clips, LossConfig(own_history=share, history_noise=0.))
-        history = stage._history(wanted, found, generator())
-        assert torch.equal(history, found if own else wanted)
+    stage = InitialisationStage(nets, encoded, clips, LossConfig(own_history=own, own_samples=own, history_noise=0.))
+    stage.loss(2, generator(seed))
+    truth = encoded.draw(2, generator(seed))[0]
+    (_, zero, guess), (x_t, step, _), *_ = nets.blocks.predicted
+    assert zero == 0 and len(nets.blocks.predicted) == 4
+    meant = guess if own else truth[:, :3]
+    sigma = nets.blocks.constants(nets.text, 2).sigmas[step]
+    if sigma < 1:
+        noise = (x_t - (1 - sigma) * meant) / sigma
+        assert abs(float(noise.mean())) < 0.1 and float(noise.std()) == pytest.approx(1., abs=0.1)
+    assert nets.blocks.remembered[0] is None
+    torch.testing.assert_close(nets.blocks.remembered[1], meant)
 
 
 @pytest.mark.parametrize('weigh_channels', [False, True])

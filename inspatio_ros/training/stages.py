@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -48,8 +49,11 @@ class LossConfig:
     guide_dropout: float = 0.5
     #: Noise added to the true history, which at run time is a prediction.
     history_noise: float = 0.3
-    #: Share of steps in which the second block remembers the first one's prediction instead.
+    #: Shares of steps in which the network's own guess, made from noise alone, takes the place of the truth: as what
+    #: the second block remembers of the first, and as what is noised and to be denoised. With the truth alone it learns
+    #: to trust both; when it runs both are its own, and it takes noise, or what it made up, for evidence.
     own_history: float = 0.5
+    own_samples: float = 0.5
     #: Whether latents' channels count in the initialisation by what they do to pixels.
     weigh_channels: bool = False
     #: Whether the transformer starts from nothing, and then with heads that look about their own place.
@@ -121,16 +125,21 @@ class InitialisationStage:
         truth, conditions = self.encoded.draw(batch_size, generator)
         constants = nets.blocks.constants(nets.text, len(truth))
         step = int(torch.randint(len(constants.modulations), (1,), generator=generator))
+        own_sample, own_history = (float(torch.rand(1, generator=generator)) < share
+                                   for share in (self.config.own_samples, self.config.own_history))
         errors, previous = [], None
         for index in range(truth.shape[1] // nets.frames):
             parts, cache = conditions.block(index, nets.frames), Cache(nets.config.transformer.num_layers)
             here = placed(nets.blocks, constants, parts)
             wanted = truth[:, index * nets.frames:(index + 1) * nets.frames]
             remember(nets.blocks, here, cache, parts.reference, previous)
-            x_t = mix(wanted, _noise_like(wanted, generator), constants.sigmas[step])
-            found = nets.blocks.predict(here, cache, x_t, step, parts.render, parts.mask)
+            predict = partial(nets.blocks.predict, here, cache)
+            with torch.no_grad():
+                guess = predict(_noise_like(wanted, generator), 0, parts.render, parts.mask)
+            x_t = mix(guess if own_sample else wanted, _noise_like(wanted, generator), constants.sigmas[step])
+            found = predict(x_t, step, parts.render, parts.mask)
             errors.append(self._error(found - wanted, truth))
-            previous = self._history(wanted, found, generator)
+            previous = guess if own_history else self._noised(wanted, generator)
         error = sum(errors) / len(errors)
         # The filled render's own error: clips with small holes count too, without being all that counts.
         filled = self._error(conditions.render - truth, truth)
@@ -146,10 +155,8 @@ class InitialisationStage:
                 self._weights = pixel_effects(self.networks, truth)
         return (difference.square() * self._weights[:, None, None]).flatten(1).mean(dim=1)
 
-    def _history(self, wanted: Tensor, found: Tensor, generator: torch.Generator) -> Tensor:
-        """Give what the next block remembers: the truth, noised, or (by chance) the prediction, as when it runs."""
-        if float(torch.rand(1, generator=generator)) < self.config.own_history:
-            return found.detach()
+    def _noised(self, wanted: Tensor, generator: torch.Generator) -> Tensor:
+        """Give a true block as history, noised a little: at run time it is a prediction."""
         level = torch.tensor(self.config.history_noise * float(torch.rand(1, generator=generator)))
         return mix(wanted, _noise_like(wanted, generator), level)
 
