@@ -9,6 +9,7 @@ from dataclasses import replace
 import cv2
 import pytest
 import torch
+from safetensors.torch import load_file
 from test_training import LOSS, TINY, make_clip
 
 from inspatio_ros.errors import ConfigurationError
@@ -77,8 +78,26 @@ def test_with_a_budget_of_its_own_every_row_is_trained_from_the_autoencoder_alon
         assert (tmp_path / name / 'autoencoder').is_symlink() and not (tmp_path / name / 'initialisation').is_symlink()
 
 
+def test_rows_go_on_from_given_weights_and_share_a_sharpened_decoder(data, tmp_path):
+    plan = replace(PLAN, stages={'autoencoder': SHORT, 'initialisation': SHORT, 'sharpen': SHORT},
+                   loss=replace(LOSS, local_start=True, rolled_out=1))
+    run = tmp_path / 'run'
+    train(plan, 'all', data, run)
+    ablate(plan, ['no_history'], data, run, tmp_path, (), steps=1, learning_rate=1e-9, start=run / 'weights')
+    row = tmp_path / 'no_history'
+    assert (row / 'sharpen').is_symlink() and (row / 'latents').is_symlink() == (run / 'latents').is_dir()
+    for name in ('transformer', 'autoencoder'):
+        start, made = (load_file(folder / 'weights' / f'{name}.safetensors') for folder in (run, row))
+        assert all(torch.allclose(value, made[key], rtol=0, atol=1e-6) for key, value in start.items()), name
+
+
+def test_a_start_without_a_number_of_steps_is_refused(data, run, tmp_path):
+    with pytest.raises(ConfigurationError, match='give --steps too'):
+        ablate(PLAN, ['initialisation'], data, run, tmp_path, (), start=run / 'weights')
+
+
 def test_distillation_without_teachers_is_refused_by_name(data, run, tmp_path):
-    with pytest.raises(ConfigurationError, match='train stage motion_teacher first'):
+    with pytest.raises(ConfigurationError, match='train stage real_teacher first'):
         train_row(PLAN, ROWS['jdmd'], data, run, tmp_path / 'jdmd')
 
 

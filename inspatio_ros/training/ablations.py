@@ -4,8 +4,9 @@
 
 `python -m inspatio_ros.training.ablations --config FILE --data DATA --run RUN --output DIR` takes what RUN holds (the
 stages of `--stage all`, and for the rows of distillation the two teachers) and trains what a row changes, for as many
-steps as the whole has. With `--steps N` every row, the whole one too, is initialised for N steps instead, and distilled
-from the whole one's. A row that is done is not trained again. DIR gets a folder a row, `ablations.md` and
+steps as the whole has. With `--steps N` every row, the whole one too, is initialised for N steps instead, from nothing
+or from the weights of `--start`, and distilled from the whole one's. All rows share RUN's autoencoder and, if it was
+sharpened, its decoder. A row that is done is not trained again. DIR gets a folder a row, `ablations.md` and
 `ablations.png`.
 """
 
@@ -22,11 +23,11 @@ from typing import Any
 import numpy as np
 
 from inspatio_ros.errors import ConfigurationError, InspatioError
+from inspatio_ros.training.further import TEACHER_OF
 from inspatio_ros.training.stages import InitialisationStage
-from inspatio_ros.training.train import Plan, read_plan, train
+from inspatio_ros.training.train import PIXEL_STAGES, Plan, read_plan, train
 
 SUITES = ('scenes', 'memory', 'roam')
-TEACHERS = ('motion_teacher', 'real_teacher')
 #: Frames of a suite that the sheet of pictures shows.
 PICTURES = 4
 
@@ -63,26 +64,29 @@ _COLUMNS = (
 
 
 def train_row(plan: Plan, row: Row, data: Path, run: Path, folder: Path, device: str = 'cpu',
-              whole: Path | None = None) -> Path:
+              whole: Path | None = None, start: Path | None = None) -> Path:
     """Train what a row changes, from what RUN holds; gives the folder of its weights.
 
-    `whole` is the folder of the whole row where it was trained anew, too; None where it is RUN itself.
+    `whole` is the folder of the whole row where it was trained anew, too; None where it is RUN itself. `start` is a
+    folder of weights that the initialisation starts from.
     """
-    stages = list(plan.stages)
-    first = stages.index(InitialisationStage.name)
     if not (row.tasks or row.ablation or whole):
         return _weights(run / 'weights')
     folder.mkdir(parents=True, exist_ok=True)
-    for stage in stages[:first]:
-        _share(run / stage, folder / stage)
-    if row.tasks:
-        for stage in stages[first:]:
-            _share((whole or run) / stage, folder / stage)
-        for stage in TEACHERS:
+    for stage in plan.stages:
+        if stage in PIXEL_STAGES:
             _share(run / stage, folder / stage)
+        elif row.tasks:
+            _share((whole or run) / stage, folder / stage)
+    # Encoded clips are the same for every row but the one without a render, which finds no file of its name there.
+    if (run / 'latents').is_dir():
+        _link(run / 'latents', folder / 'latents')
     if row.tasks:
+        for task in row.tasks:
+            _share(run / TEACHER_OF[task], folder / TEACHER_OF[task])
         plan = replace(plan, jdmd=replace(plan.jdmd, tasks=row.tasks))
-    train(replace(plan, ablation=row.ablation), 'jdmd' if row.tasks else 'all', data, folder, device)
+        start = None
+    train(replace(plan, ablation=row.ablation), 'jdmd' if row.tasks else 'all', data, folder, device, weights=start)
     return _weights(folder / 'weights')
 
 
@@ -115,9 +119,13 @@ def measure_row(row: Row, weights: Path, folder: Path, suites: Sequence[str], co
     return found
 
 
-def _initialised_for(plan: Plan, steps: int) -> Plan:
+def _initialised_for(plan: Plan, steps: int, learning_rate: float | None, from_nothing: bool) -> Plan:
     name = InitialisationStage.name
-    return replace(plan, stages={**plan.stages, name: replace(plan.stages[name], steps=steps)})
+    stage = replace(plan.stages[name], steps=steps)
+    if learning_rate is not None:
+        stage = replace(stage, learning_rate=learning_rate)
+    loss = plan.loss if from_nothing else replace(plan.loss, local_start=False)
+    return replace(plan, stages={**plan.stages, name: stage}, loss=loss)
 
 
 def table(rows: dict[str, dict[str, dict[str, Any]]]) -> str:
@@ -149,6 +157,10 @@ def _share(source: Path, place: Path) -> None:
     """Let a row go on from a stage of the whole run, without copying it."""
     if not (source / 'checkpoints').is_dir():
         raise ConfigurationError(f'{source} holds no checkpoints; train stage {source.name} first')
+    _link(source, place)
+
+
+def _link(source: Path, place: Path) -> None:
     if not place.exists():
         place.symlink_to(source.resolve(), target_is_directory=True)
 
@@ -160,19 +172,23 @@ def _weights(folder: Path) -> Path:
 
 
 def ablate(plan: Plan, names: Sequence[str], data: Path, run: Path, output: Path, suites: Sequence[str] = SUITES,
-           count: int | None = None, device: str = 'cpu', steps: int | None = None) -> str:
+           count: int | None = None, device: str = 'cpu', steps: int | None = None,
+           learning_rate: float | None = None, start: Path | None = None) -> str:
     """Train and measure rows, those that are not done yet; writes and gives the table.
 
-    `steps` is what every row is initialised for, where that is not what RUN was.
+    `steps` is what every row is initialised for, where that is not what RUN was; at `learning_rate`, from the weights
+    in `start`, if they are given.
     """
     from inspatio_ros.evaluation.pictures import write_bytes, write_png
     figures, folders, whole = {}, {}, None
     if steps is not None:
-        whole, plan = output / 'initialisation', _initialised_for(plan, steps)
+        whole, plan = output / 'initialisation', _initialised_for(plan, steps, learning_rate, start is None)
+    elif start is not None or learning_rate is not None:
+        raise ConfigurationError('a start and a learning rate belong to a number of steps; give --steps too')
     for name in names:
         folder, done = output / name, output / name / 'figures.json'
         if not done.is_file():
-            weights = train_row(plan, ROWS[name], data, run, folder, device, whole)
+            weights = train_row(plan, ROWS[name], data, run, folder, device, whole, start)
             found = measure_row(ROWS[name], weights, folder, suites, count, device)
             write_bytes(done, (json.dumps(found, indent=1) + '\n').encode())
         figures[name], folders[name] = json.loads(done.read_text()), folder
@@ -194,6 +210,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--suites', nargs='+', choices=SUITES, default=list(SUITES))
     parser.add_argument('--clips', type=int, help="clips of each suite (default: the suite's own)")
     parser.add_argument('--steps', type=int, help='initialise every row for so many steps, the whole one too')
+    parser.add_argument('--start', type=Path, help='with --steps: folder of weights that every row starts from')
+    parser.add_argument('--learning-rate', type=float, help="with --steps: of the rows' initialisation")
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--threads', type=int, help='CPU threads (all cores if left out)')
     options = parser.parse_args(arguments)
@@ -205,7 +223,7 @@ def main(arguments: list[str] | None = None) -> int:
         torch.set_num_threads(options.threads)
     try:
         ablate(read_plan(options.config), options.rows, options.data, options.run, options.output, options.suites,
-               options.clips, options.device, options.steps)
+               options.clips, options.device, options.steps, options.learning_rate, options.start)
     except InspatioError as error:
         print(f'error: {error}', file=sys.stderr)
         return error.exit_code

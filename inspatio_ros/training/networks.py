@@ -126,9 +126,14 @@ class Networks:
     @torch.no_grad()
     def generate(self, clips: Clips, generator: torch.Generator) -> Tensor:
         """Generate whole clips as the simulator does: float32 [B, T, 3, H, W] in [0, 1]."""
-        last = len(self.config.scheduler.denoising_steps) - 1
-        latent = self.roll_out(self.conditions(clips), self.draw_noise(len(clips), generator), last)
+        latent = self.roll_out_whole(self.conditions(clips), generator)
         return self.autoencoder.decode(latent, self.guide(clips)).float()
+
+    @torch.no_grad()
+    def roll_out_whole(self, conditions: Conditions, generator: torch.Generator) -> Tensor:
+        """Generate a clip's blocks by all denoising passes: latents [B, blocks * F, C, h, w]."""
+        last = len(self.config.scheduler.denoising_steps) - 1
+        return self.roll_out(conditions, self.draw_noise(len(conditions.render), generator), last)
 
     def modules(self) -> dict[str, nn.Module]:
         """Name the networks."""

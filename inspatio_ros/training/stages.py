@@ -29,7 +29,7 @@ from inspatio_ros.training.self_forcing import placed, remember
 
 #: Clips, and the change of a channel, by which the channels' effect on pixels is found out.
 PROBES, PROBE_STEP = 4, 0.5
-#: Squared error (40 dB) below which a clip gains no more weight in the joint stage.
+#: Squared error (40 dB) below which a clip gains no more weight in relative errors.
 LEAST_SQUARE = 1e-4
 
 
@@ -60,6 +60,12 @@ class LossConfig:
     local_start: bool = False
     #: Weight of the adversary in the sharpening, as a share of the squared error's own gradient.
     sharpness: float = 0.5
+    #: In the sharpening: clips that the student rolls out, and the share of windows that are decoded from what it made
+    #: of them; the others are decoded from true latents.
+    rolled_out: int = 256
+    own_latents: float = 0.7
+    #: In the sharpening: weight of known pixels' error relative to the render's own, clip by clip.
+    known: float = 0.003
     #: Weight of the pooled squared error beside the relative one, in the joint stage.
     pooled: float = 50.
     #: Weight of the latents' squared error in the joint stage.
@@ -240,6 +246,17 @@ def relative_error(square: Tensor, clips: Clips) -> Tensor:
     """
     filled = (unit(clips.filled) - unit(clips.truth)).square().mean(dim=(1, 2, 3, 4))
     return (square / (filled.to(square) + LEAST_SQUARE)).mean()
+
+
+def relative_known_error(image: Tensor, truth: Tensor, render: Tensor, mask: Tensor) -> Tensor:
+    """Give the mean over clips of the squared error of known pixels, relative to the render's own there.
+
+    Images [B, T, 3, H, W] and masks [B, T, 1, H, W], 1 where known. A render is resampled: at the finest scale it is
+    blurred here and jagged there, which a few convolutions mend in part; that shows in clips whose error is small.
+    """
+    known = mask.sum(dim=(1, 2, 3, 4)).clamp_min(1.) * image.shape[2]
+    error, own = (((made - truth).square() * mask).sum(dim=(1, 2, 3, 4)) / known for made in (image, render))
+    return (error / (own + LEAST_SQUARE)).mean()
 
 
 def blank(render: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

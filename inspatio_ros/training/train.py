@@ -61,7 +61,9 @@ class Plan:
 
 
 #: The stages that a generator is trained in, one after the other, those of them that the configuration lists.
-STAGES = {stage.name: stage for stage in (AutoencoderStage, SharpenStage, InitialisationStage, JointStage)}
+STAGES = {stage.name: stage for stage in (AutoencoderStage, InitialisationStage, JointStage, SharpenStage)}
+#: Stages that train on pixels alone: the same whatever the generator is trained without.
+PIXEL_STAGES = (AutoencoderStage.name, SharpenStage.name)
 #: What a configuration file may hold.
 KEYS = ('generator', 'loss', 'stages', 'further_stages', 'teacher', 'jdmd', 'scale', 'seed', 'ablation', 'endless',
         'encoding')
@@ -179,8 +181,7 @@ def _description(plan: Plan, name: str) -> dict[str, Any]:
     """Give what must agree with a checkpoint for it to go on."""
     settings = {'jdmd': {'jdmd': to_dict(plan.jdmd)}, 'motion_teacher': {'teacher': to_dict(plan.teacher)},
                 'real_teacher': {'teacher': to_dict(plan.teacher)}}
-    # The autoencoder is the same whatever the generator is trained without.
-    ablation = {'ablation': plan.ablation} if plan.ablation and name != 'autoencoder' else {}
+    ablation = {'ablation': plan.ablation} if plan.ablation and name not in PIXEL_STAGES else {}
     return {'generator': to_dict(plan.generator), **settings.get(name, {}), **ablation}
 
 
