@@ -48,7 +48,8 @@ class AutoencoderConfig:
     `patch_size` folds pixels into channels before the first and unfolds them after the last convolution; `space`
     and `time` say which of the encoder's three stages halve (the decoder's stages double in the opposite order).
     `guided` adds the head that sees the render and the mask at pixel resolution (see star/autoencoder.py); `linear`
-    adds a linear map between whole blocks of pixels (space x space x time) and latents, beside the convolutions.
+    adds a linear map between whole blocks of pixels (space x space x time) and latents, beside the convolutions;
+    `mend_width` above 0 has convolutions of that width mend known pixels of the render before they are blended in.
     """
 
     latent_channels: int = 16
@@ -62,6 +63,7 @@ class AutoencoderConfig:
     guided: bool = False
     guide_width: int = 0
     linear: bool = False
+    mend_width: int = 0
 
     @property
     def spatial_factor(self) -> int:

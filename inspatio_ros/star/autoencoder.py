@@ -14,7 +14,8 @@ Grouping of frames into latents, with F = `temporal_factor` frames a latent:
 The linear form (`AutoencoderConfig.linear`) adds a linear map of whole cells, whose best weights are known (principal
 components), so that the convolutions only learn what is not linear. The guided form (`AutoencoderConfig.guided`) gives
 the decoder the filled render and its mask at pixel resolution:
-image = gate * render + (1 - gate) * decoded + residual, where the gate starts from the mask.
+image = gate * render + (1 - gate) * decoded + residual, where the gate starts from the mask. With `mend_width` the render's
+known pixels are mended first (star/mend.py).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 
 from inspatio_ros.config import AutoencoderConfig
 from inspatio_ros.errors import ConfigurationError
+from inspatio_ros.star.mend import Mend
 
 #: The filled render [N, T, 3, H, W] in [0, 1] and its mask [N, T, 1, H, W] (1 known, 0 hole).
 Guide = tuple[Tensor, Tensor]
@@ -160,11 +162,14 @@ class TinyAutoencoder(nn.Module):
         if config.guided and config.time[0]:
             raise ConfigurationError('a guided autoencoder needs time[0] = false: '
                                      'the render joins the decoder where it has every frame')
+        if config.mend_width and not config.guided:
+            raise ConfigurationError('mend_width mends what a guided decoder is shown; set guided = true')
         self.encoder = nn.Sequential(*_encoder_layers(config))
         self.decoder = nn.Sequential(*_decoder_layers(config))
         self._unshuffle = _unshuffle
         if config.guided:
             self.guide = GuideHead(config)
+        self.mend = Mend(config.image_channels, config.mend_width) if config.mend_width else None
         if config.linear:
             self.linear_encoder = nn.Conv2d(config.values_per_cell, config.latent_channels, 1)
             self.linear_decoder = nn.Conv2d(config.latent_channels, config.values_per_cell, 1)
@@ -189,6 +194,8 @@ class TinyAutoencoder(nn.Module):
         nn.init.constant_(self.decoder[-1].bias, 0.5)
         if self.config.guided:
             self.guide.start_as_mask()
+        if self.mend is not None:
+            self.mend.start_as_nothing()
 
     def fuse(self) -> TinyAutoencoder:
         """Take faster layers that give the same numbers, for inference; after loading only."""
@@ -292,7 +299,8 @@ class TinyAutoencoder(nn.Module):
         x = _run(self.decoder, latent.flatten(0, 1), batch, state.memory, 0, self._join_before)
         features = _run(self.decoder, x + joined, batch, state.memory, self._join_before, last)
         decoded = self._pixels(self.decoder[last](features), latent).to(render.dtype)
-        return self.guide.blend(features, fine, decoded, render, mask).unflatten(0, (batch, -1))
+        shown = render if self.mend is None else self.mend(render, mask)
+        return self.guide.blend(features, fine, decoded, shown, mask).unflatten(0, (batch, -1))
 
     def _pixels(self, out: Tensor, latent: Tensor) -> Tensor:
         """Give the pixels [N*T, 3, H, W] of the decoder's last layer, with those of the linear map from latents."""

@@ -104,6 +104,19 @@ class ClipSource(ABC):
         return _stack([augment(kind[integer(len(kind), generator)], generator) for _ in range(size)])
 
 
+    def draw_frames(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw single frames of clips of any kind, augmented: truth, filled, mask, float [B, C, H, W] in [0, 1]."""
+        clips, found = [clip for _, clip in sorted(self._clips.items())], []
+        for _ in range(size):
+            clip = clips[integer(len(clips), generator)]
+            frame = integer(clip.truth.shape[1], generator)
+            one = {name: getattr(clip, name)[:, frame:frame + 1] for name in ('truth', 'filled', 'mask')}
+            found.append(augment(replace(clip, **one, reference=clip.reference[:, :0]), generator))
+        truth, filled, mask = (torch.cat([getattr(clip, name)[:, 0] for clip in found])
+                               for name in ('truth', 'filled', 'mask'))
+        return unit(truth), unit(filled), mask.float()
+
+
 class ClipFolder(ClipSource):
     """The clips of a folder, kept in memory as bytes; `refresh` takes up those that were written since."""
 

@@ -135,6 +135,11 @@ class Networks:
         last = len(self.config.scheduler.denoising_steps) - 1
         return self.roll_out(conditions, self.draw_noise(len(conditions.render), generator), last)
 
+    def leave_mend(self) -> None:
+        """Keep what mends known pixels as it is: it has a stage of its own."""
+        if self.autoencoder.mend is not None:
+            self.autoencoder.mend.requires_grad_(False)
+
     def modules(self) -> dict[str, nn.Module]:
         """Name the networks."""
         return {'autoencoder': self.autoencoder, 'transformer': self.transformer}

@@ -23,7 +23,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from inspatio_ros.training.data import Clips, ClipSource, crop, integer, unit
 from inspatio_ros.training.measure import SEED, Figures
 from inspatio_ros.training.networks import Networks
-from inspatio_ros.training.stages import LossConfig, drop_guide, relative_known_error
+from inspatio_ros.training.stages import LossConfig, drop_guide
 
 #: Successive frames that the discriminator sees as one picture: flicker gives a decoder away.
 FRAMES_SEEN = 3
@@ -75,6 +75,7 @@ class SharpenStage:
         self.networks, self.clips, self.held_out, self.config = networks, clips, held_out, config
         for part in networks.autoencoder.encoding_parts():
             part.requires_grad_(False)
+        networks.leave_mend()
         self.discriminator = Discriminator(networks.config.autoencoder.image_channels).to(networks.device)
         self.modules: dict[str, nn.Module] = {'autoencoder': networks.autoencoder, 'discriminator': self.discriminator}
         self.rates = {'autoencoder': 1., 'discriminator': RATE}
@@ -88,29 +89,28 @@ class SharpenStage:
     def backward(self, batch_size: int, generator: torch.Generator, shared: torch.Generator,
                  step: int) -> tuple[Tensor, dict[str, float]]:
         """Add the gradients of both networks; gives the decoder's squared error and figures to log."""
-        truth, render, mask, image = self._decoded(batch_size, generator)
+        truth, image, mask = self._decoded(batch_size, generator)
         judged = self._judge(truth, image.detach(), mask)
         judged.backward()
         self.discriminator.requires_grad_(False)
         error = image - truth
         square = error.square().mean()
-        known = relative_known_error(image, truth, render, mask)
-        wanted = square + self.config.absolute * error.abs().mean() + self.config.known * known
+        wanted = square + self.config.absolute * error.abs().mean()
         score = -_in_holes(self.discriminator(image, mask), mask)
         weight = self.config.sharpness * min(1., step / RAMP) * self._balance(wanted, score)
         (wanted + weight * score).backward()
         self.discriminator.requires_grad_(True)
-        return square.detach(), {'psnr': float(-10 * torch.log10(square.detach())), 'known': float(known.detach()),
-                                 'weight': float(weight), 'discriminator': float(judged.detach()),
+        return square.detach(), {'psnr': float(-10 * torch.log10(square.detach())), 'weight': float(weight),
+                                 'discriminator': float(judged.detach()),
                                  'sharp': gradient_energy(image, mask) / max(gradient_energy(truth, mask), _SMALLEST)}
 
-    def _decoded(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Give windows of true clips, their renders and masks, and what the decoder makes of their latents."""
+    def _decoded(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Give windows of true clips, what the decoder makes of their latents, and their masks."""
         self._fill_pool()
         parts = [self._window(self._pool[integer(len(self._pool), generator)], generator) for _ in range(batch_size)]
         truth, render, mask, latent = (torch.cat([part[name] for part in parts]).to(self.networks.device)
                                        for name in ('truth', 'render', 'mask', 'latent'))
-        return truth, render, mask, self.networks.autoencoder.decode(latent, (render, mask), clamp=False).float()
+        return truth, self.networks.autoencoder.decode(latent, (render, mask), clamp=False).float(), mask
 
     def _window(self, drawn: _RolledOut, generator: torch.Generator) -> dict[str, Tensor]:
         """Cut a window with holes out of a clip, and the part of its latents, the student's or true ones."""

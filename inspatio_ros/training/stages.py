@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stages that nano is trained in, one after the other.
 
-1. `autoencoder`: true clips through the tiny autoencoder, its decoder guided by the render (`sharpen`, in a file of its
-   own, goes on with the decoder).
+1. `autoencoder`: true clips through the tiny autoencoder, its decoder guided by the render (`mend` and `sharpen`, in files
+   of their own, go on with the decoder).
 2. `initialisation`: the transformer in latents, block-wise with reference, history and render (the paper's
    multi-condition causal initialisation), at the sampler's own noise levels.
 3. `joint`: transformer and decoder together on pixels, on roll-outs of the transformer itself (self-forcing).
@@ -64,8 +64,6 @@ class LossConfig:
     #: of them; the others are decoded from true latents.
     rolled_out: int = 256
     own_latents: float = 0.7
-    #: In the sharpening: weight of known pixels' error relative to the render's own, clip by clip.
-    known: float = 0.003
     #: Weight of the pooled squared error beside the relative one, in the joint stage.
     pooled: float = 50.
     #: Weight of the latents' squared error in the joint stage.
@@ -80,6 +78,7 @@ class AutoencoderStage:
     def __init__(self, networks: Networks, clips: ClipSource, held_out: ClipSource, config: LossConfig) -> None:
         self.networks, self.clips, self.held_out, self.config = networks, clips, held_out, config
         self.modules: dict[str, nn.Module] = {'autoencoder': networks.autoencoder}
+        networks.leave_mend()
         if networks.config.autoencoder.linear:
             start_from_components(networks.autoencoder, clips)
 
@@ -201,6 +200,7 @@ class JointStage:
         self.networks, self.clips, self.held_out, self.config = networks, clips, held_out, config
         for part in networks.autoencoder.encoding_parts():
             part.requires_grad_(False)
+        networks.leave_mend()
         self.modules: dict[str, nn.Module] = networks.modules()
 
     def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
@@ -246,17 +246,6 @@ def relative_error(square: Tensor, clips: Clips) -> Tensor:
     """
     filled = (unit(clips.filled) - unit(clips.truth)).square().mean(dim=(1, 2, 3, 4))
     return (square / (filled.to(square) + LEAST_SQUARE)).mean()
-
-
-def relative_known_error(image: Tensor, truth: Tensor, render: Tensor, mask: Tensor) -> Tensor:
-    """Give the mean over clips of the squared error of known pixels, relative to the render's own there.
-
-    Images [B, T, 3, H, W] and masks [B, T, 1, H, W], 1 where known. A render is resampled: at the finest scale it is
-    blurred here and jagged there, which a few convolutions mend in part; that shows in clips whose error is small.
-    """
-    known = mask.sum(dim=(1, 2, 3, 4)).clamp_min(1.) * image.shape[2]
-    error, own = (((made - truth).square() * mask).sum(dim=(1, 2, 3, 4)) / known for made in (image, render))
-    return (error / (own + LEAST_SQUARE)).mean()
 
 
 def blank(render: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

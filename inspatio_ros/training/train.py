@@ -30,6 +30,7 @@ from inspatio_ros.training.further import (
 )
 from inspatio_ros.training.jdmd import JdmdConfig
 from inspatio_ros.training.measure import measure
+from inspatio_ros.training.mend import MendStage
 from inspatio_ros.training.memory import keep_freed_memory
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.scenes import ENDLESS, EndlessConfig, open_endless
@@ -61,9 +62,9 @@ class Plan:
 
 
 #: The stages that a generator is trained in, one after the other, those of them that the configuration lists.
-STAGES = {stage.name: stage for stage in (AutoencoderStage, InitialisationStage, JointStage, SharpenStage)}
+STAGES = {stage.name: stage for stage in (AutoencoderStage, MendStage, InitialisationStage, JointStage, SharpenStage)}
 #: Stages that train on pixels alone: the same whatever the generator is trained without.
-PIXEL_STAGES = (AutoencoderStage.name, SharpenStage.name)
+PIXEL_STAGES = (AutoencoderStage.name, MendStage.name, SharpenStage.name)
 #: What a configuration file may hold.
 KEYS = ('generator', 'loss', 'stages', 'further_stages', 'teacher', 'jdmd', 'scale', 'seed', 'ablation', 'endless',
         'encoding')
