@@ -1,6 +1,6 @@
 # Copyright 2026 The inspatio_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Known pixels of the render are mended before they are shown; holes, latents and untrained networks stay as they are."""
+"""Known pixels of the render are mended before they are shown; holes and latents stay as they are."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The inspatio_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""The decoder's adversary: it looks into holes alone, the decoder learns texture from it, and latents stay as they are."""
+"""The decoder's adversary: it looks into holes alone, the decoder learns texture, and latents stay as they are."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ Grouping of frames into latents, with F = `temporal_factor` frames a latent:
 The linear form (`AutoencoderConfig.linear`) adds a linear map of whole cells, whose best weights are known (principal
 components), so that the convolutions only learn what is not linear. The guided form (`AutoencoderConfig.guided`) gives
 the decoder the filled render and its mask at pixel resolution:
-image = gate * render + (1 - gate) * decoded + residual, where the gate starts from the mask. With `mend_width` the render's
-known pixels are mended first (star/mend.py).
+image = gate * render + (1 - gate) * decoded + residual, where the gate starts from the mask. With `mend_width` the
+render's known pixels are mended first (star/mend.py).
 """
 
 from __future__ import annotations

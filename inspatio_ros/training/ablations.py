@@ -78,6 +78,9 @@ def train_row(plan: Plan, row: Row, data: Path, run: Path, folder: Path, device:
             _share(run / stage, folder / stage)
         elif row.tasks:
             _share((whole or run) / stage, folder / stage)
+    for stage in plan.further:
+        if row.tasks and stage in PIXEL_STAGES:
+            _share(run / stage, folder / stage)
     # Encoded clips are the same for every row but the one without a render, which finds no file of its name there.
     if (run / 'latents').is_dir():
         _link(run / 'latents', folder / 'latents')

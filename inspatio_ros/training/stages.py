@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stages that nano is trained in, one after the other.
 
-1. `autoencoder`: true clips through the tiny autoencoder, its decoder guided by the render (`mend` and `sharpen`, in files
-   of their own, go on with the decoder).
+1. `autoencoder`: true clips through the tiny autoencoder, its decoder guided by the render (`mend` and `sharpen`, in
+   files of their own, go on with the decoder).
 2. `initialisation`: the transformer in latents, block-wise with reference, history and render (the paper's
    multi-condition causal initialisation), at the sampler's own noise levels.
 3. `joint`: transformer and decoder together on pixels, on roll-outs of the transformer itself (self-forcing).

@@ -30,8 +30,8 @@ from inspatio_ros.training.further import (
 )
 from inspatio_ros.training.jdmd import JdmdConfig
 from inspatio_ros.training.measure import measure
-from inspatio_ros.training.mend import MendStage
 from inspatio_ros.training.memory import keep_freed_memory
+from inspatio_ros.training.mend import MendStage
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.scenes import ENDLESS, EndlessConfig, open_endless
 from inspatio_ros.training.sharpen import SharpenStage
@@ -81,7 +81,7 @@ def read_plan(path: Path) -> Plan:
         raise ConfigurationError(f'{path}: unknown key {unknown[0]!r}; it takes {", ".join(KEYS)}')
     seed = int(plain.get('seed', 0))
     stages = {key: _read_stages(path, plain.get(key, {}), known, seed)
-              for key, known in (('stages', tuple(STAGES)), ('further_stages', FURTHER_STAGES))}
+              for key, known in (('stages', tuple(STAGES)), ('further_stages', (SharpenStage.name, *FURTHER_STAGES)))}
     return Plan(from_dict(GeneratorConfig, plain['generator']), from_dict(LossConfig, plain.get('loss', {})),
                 stages['stages'], seed, stages['further_stages'],
                 read_settings(TeacherConfig, plain.get('teacher', {})),
