@@ -25,7 +25,7 @@ needs_int8 = pytest.mark.skipif(not int8.supported(), reason='needs a CPU with A
 
 #: Wide enough for every kind of layer to be worth int8.
 WIDE = replace(TINY_GUIDED.autoencoder, encoder_widths=(32, 32, 32, 32), decoder_widths=(48, 32, 32, 32),
-               guide_width=32, linear=True, mend_width=16)
+               guide_width=32, linear=True, mend_width=32)
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:

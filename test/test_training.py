@@ -134,7 +134,8 @@ def test_checkpoint_of_another_configuration_names_the_first_difference(clips, t
 
 def test_every_stage_trains_and_the_weights_load_again(data, tmp_path):
     settings = TrainerConfig(steps=2, batch_size=2, save_every=2, log_every=1)
-    plan = Plan(TINY, LOSS, {name: settings for name in STAGES}, 0)
+    config = replace(TINY, autoencoder=replace(TINY.autoencoder, mend_width=8))
+    plan = Plan(config, replace(LOSS, rolled_out=2), {name: settings for name in STAGES}, 0)
     networks = train(plan, 'all', data, tmp_path)
     loaded = load_networks(tmp_path / 'weights')
     clip = next(ClipFolder(data / 'held_out').batches(1))

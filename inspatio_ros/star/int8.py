@@ -143,6 +143,11 @@ def to_int8(autoencoder: TinyAutoencoder, transformer: DiffusionTransformer) -> 
             if _worth_it(conv.weight):
                 setattr(autoencoder.guide, name, _int8(conv, True, False))
                 count += 1
+    if autoencoder.mend is not None and _worth_it(autoencoder.mend.layers[2].weight):
+        # Between two ReLUs, the second of which becomes part of it.
+        layers = autoencoder.mend.layers
+        layers[2], layers[3] = _int8(layers[2], True, True), nn.Identity()
+        count += 1
     for block in transformer.blocks:
         block.self_attn.qkv = Int8Linear(block.self_attn.qkv)
         # The activation is part of the first layer.
