@@ -269,7 +269,8 @@ def test_stages_run_one_after_the_other_and_go_on_where_they_stopped(data, tmp_p
     assert train('jdmd') == 0
     weights = tmp_path / 'run' / 'weights'
     about = TensorFile(weights / 'transformer.safetensors').metadata
-    assert json.loads(about['steps'])['jdmd'] == json.loads(about['steps'])['sharpen'] == 2, 'the decoder is the sharpened'
+    steps = json.loads(about['steps'])
+    assert steps['jdmd'] == steps['sharpen'] == 2, 'the decoder is the sharpened one'
     assert about['real_data'] == '["video.mp4"]', 'the name alone: no folder of this machine'
 
     few['steps'] = 3
