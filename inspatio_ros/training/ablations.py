@@ -5,9 +5,9 @@
 `python -m inspatio_ros.training.ablations --config FILE --data DATA --run RUN --output DIR` takes what RUN holds (the
 stages of `--stage all`, and for the rows of distillation the two teachers) and trains what a row changes, for as many
 steps as the whole has. With `--steps N` every row, the whole one too, is initialised for N steps instead, from nothing
-or from the weights of `--start`, and distilled from the whole one's. All rows share RUN's autoencoder and, if it was
-sharpened, its decoder. A row that is done is not trained again. DIR gets a folder a row, `ablations.md` and
-`ablations.png`.
+or from the weights of `--start`, and distilled from the whole one's. All rows share RUN's autoencoder, with the decoder
+that the configuration's `stages` give it. A row that is done is not trained again. DIR gets a folder a row,
+`ablations.md` and `ablations.png`.
 """
 
 from __future__ import annotations
@@ -78,17 +78,15 @@ def train_row(plan: Plan, row: Row, data: Path, run: Path, folder: Path, device:
             _share(run / stage, folder / stage)
         elif row.tasks:
             _share((whole or run) / stage, folder / stage)
-    for stage in plan.further:
-        if row.tasks and stage in PIXEL_STAGES:
-            _share(run / stage, folder / stage)
     # Encoded clips are the same for every row but the one without a render, which finds no file of its name there.
     if (run / 'latents').is_dir():
         _link(run / 'latents', folder / 'latents')
     if row.tasks:
         for task in row.tasks:
             _share(run / TEACHER_OF[task], folder / TEACHER_OF[task])
-        plan = replace(plan, jdmd=replace(plan.jdmd, tasks=row.tasks))
-        start = None
+        # A decoder that was sharpened on its own would tell these rows from the others.
+        further = {name: stage for name, stage in plan.further.items() if name not in PIXEL_STAGES}
+        plan, start = replace(plan, jdmd=replace(plan.jdmd, tasks=row.tasks), further=further), None
     train(replace(plan, ablation=row.ablation), 'jdmd' if row.tasks else 'all', data, folder, device, weights=start)
     return _weights(folder / 'weights')
 

@@ -132,7 +132,7 @@ class SharpenStage:
         if self._pool:
             return
         from tqdm import tqdm
-        generator = torch.Generator().manual_seed(self.networks.config.size_multiple + _SEED)
+        generator = torch.Generator().manual_seed(_SEED)
         for _ in tqdm(range(self.config.rolled_out), mininterval=10, desc='rolling clips out'):
             clip = self.clips.draw(1, generator)
             true, conditions = self.networks.encode(clip)

@@ -63,7 +63,7 @@ class Plan:
 
 #: The stages that a generator is trained in, one after the other, those of them that the configuration lists.
 STAGES = {stage.name: stage for stage in (AutoencoderStage, MendStage, InitialisationStage, JointStage, SharpenStage)}
-#: Stages that train on pixels alone: the same whatever the generator is trained without.
+#: Stages that train the autoencoder alone, which ablations of the transformer share.
 PIXEL_STAGES = (AutoencoderStage.name, MendStage.name, SharpenStage.name)
 #: What a configuration file may hold.
 KEYS = ('generator', 'loss', 'stages', 'further_stages', 'teacher', 'jdmd', 'scale', 'seed', 'ablation', 'endless',
