@@ -15,6 +15,13 @@ settings.register_profile('inspatio', deadline=None, derandomize=True, database=
 settings.load_profile('inspatio')
 
 
+@pytest.fixture(autouse=True)
+def _quiet_ros(tmp_path_factory, monkeypatch):
+    """ROS of a test writes its logs where tests write, and is heard on this machine alone."""
+    monkeypatch.setenv('ROS_LOG_DIR', str(tmp_path_factory.getbasetemp() / 'ros_log'))
+    monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+
+
 def find_shared() -> Path:
     """Give the shared folder: what INSPATIO_SHARED names, else the one beside the project."""
     named = os.environ.get('INSPATIO_SHARED')

@@ -21,6 +21,8 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import rclpy
+from geometry_msgs.msg import Pose
+from nav_msgs.msg import Odometry
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -28,6 +30,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 
 from inspatio_ros.geometry import T_BODY_OPTICAL, PinholeCamera, make_pose
+from inspatio_ros.ros import messages
 from inspatio_ros.ros.node import InspatioNode
 from inspatio_ros.scenes.raycast import raycast
 from inspatio_ros.scenes.rooms import sample_room
@@ -128,3 +131,31 @@ def private_graph(parameters: dict | None = None, namespace: str = ''):
     finally:
         graph.close()
         rclpy.shutdown(context=context)
+
+
+def stamp_of(message) -> int:
+    """Give a message's stamp in nanoseconds."""
+    return messages.to_nanoseconds(message.header.stamp)
+
+
+def by_stamp(received: list) -> dict:
+    """Give messages by their stamps."""
+    return {stamp_of(message): message for message in received}
+
+
+def odometry(seconds: float, x: float, frame: str = 'odom', child: str = 'base_link') -> Odometry:
+    """Give odometry of a robot that looks ahead, `x` metres from the origin."""
+    message = Odometry(child_frame_id=child)
+    message.header.frame_id, message.header.stamp = frame, messages.to_stamp(round(seconds * 1e9))
+    message.pose.pose.position.x = x
+    message.pose.pose.orientation.w = 1.
+    return message
+
+
+def matrix_of(transform) -> np.ndarray:
+    """Give a transform message as a matrix [4, 4]."""
+    pose = Pose()
+    pose.position.x, pose.position.y, pose.position.z = (
+        transform.translation.x, transform.translation.y, transform.translation.z)
+    pose.orientation = transform.rotation
+    return messages.from_pose(pose)
