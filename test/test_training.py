@@ -19,6 +19,7 @@ from inspatio_ros.training.data import STILLS, ClipFolder, Clips, augment, save_
 from inspatio_ros.training.export import export, load_networks
 from inspatio_ros.training.measure import Figures
 from inspatio_ros.training.networks import Networks
+from inspatio_ros.training.optimizers import OPTIMIZERS
 from inspatio_ros.training.pca import start_from_components
 from inspatio_ros.training.stages import JointStage, LossConfig
 from inspatio_ros.training.train import STAGES, Plan, main, read_plan, train
@@ -65,13 +66,14 @@ def joint_trainer(clips, output, **settings):
     return Trainer(stage, TrainerConfig(**{'steps': 4, 'batch_size': 2, 'precision': 'float32', **settings}), output)
 
 
-def test_training_that_was_cut_off_goes_on_with_the_very_same_steps(clips, tmp_path):
-    whole = joint_trainer(clips, tmp_path / 'whole')
+@pytest.mark.parametrize('optimizer', OPTIMIZERS)
+def test_training_that_was_cut_off_goes_on_with_the_very_same_steps(clips, tmp_path, optimizer):
+    whole = joint_trainer(clips, tmp_path / 'whole', optimizer=optimizer)
     losses = [whole.take_step()[0] for _ in range(4)]
-    first = joint_trainer(clips, tmp_path / 'parts')
+    first = joint_trainer(clips, tmp_path / 'parts', optimizer=optimizer)
     assert [first.take_step()[0] for _ in range(2)] == losses[:2]
     first.save()
-    second = joint_trainer(clips, tmp_path / 'parts')
+    second = joint_trainer(clips, tmp_path / 'parts', optimizer=optimizer)
     second.resume()
     assert second.step == 2
     assert [second.take_step()[0] for _ in range(2)] == losses[2:]

@@ -73,8 +73,9 @@ class FixedStage:
         return {}
 
 
-def make(folder: Path, **scale: object) -> ScaledTrainer:
-    return ScaledTrainer(FixedStage(), SETTINGS, folder, 'cpu', scale=ScaleConfig(**scale))
+def make(folder: Path, optimizer: str = 'adamw', **scale: object) -> ScaledTrainer:
+    settings = dataclasses.replace(SETTINGS, optimizer=optimizer)
+    return ScaledTrainer(FixedStage(), settings, folder, 'cpu', scale=ScaleConfig(**scale))
 
 
 def gradients(trainer: ScaledTrainer) -> dict[str, torch.Tensor]:
@@ -88,19 +89,32 @@ def everything(trainer: ScaledTrainer) -> dict[str, torch.Tensor]:
     return found | {f'ema.{name}': whole(value).clone() for name, value in trainer.ema.items()}
 
 
-def check_checkpoints(folder: Path) -> None:
-    """Go on from shards with the very same steps; keep the old checkpoint when the disk is full; survive damage."""
-    first = make(folder)
+def go_on(folder: Path, optimizer: str) -> ScaledTrainer:
+    """Go on from shards with the very same steps."""
+    first = make(folder, optimizer)
     first.take_step()
     first.save()
     first.take_step()
     wanted = everything(first)
-    second = make(folder)
+    second = make(folder, optimizer)
     second.resume()
     assert second.step == 1
     second.take_step()
     for name, value in everything(second).items():
         assert torch.equal(value, wanted[name]), name
+    return second
+
+
+def moved(folder: Path) -> dict[str, torch.Tensor]:
+    """Say where one step of Muon takes every parameter."""
+    trainer = make(folder, 'muon')
+    trainer.take_step()
+    return {name: whole(value.detach()).clone() for name, value in trainer.parameters.items()}
+
+
+def check_checkpoints(folder: Path) -> None:
+    """Go on from shards; keep the old checkpoint when the disk is full; survive damage."""
+    second = go_on(folder, 'adamw')
     second.save()
 
     second.take_step()
@@ -152,6 +166,10 @@ def main(folder: Path) -> None:
         found = gradients(make(folder / name, **scale))
         if rank() == 0:
             torch.save(found, folder / f'{name}.pt')
+    found = moved(folder / 'muon')
+    if rank() == 0:
+        torch.save(found, folder / 'muon.pt')
+    go_on(folder / 'checkpoints_of_muon', 'muon')
     check_checkpoints(folder / 'checkpoints_of_two')
     check_nan(folder / 'nan')
     stop()

@@ -28,6 +28,7 @@ from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.star.transformer import DiffusionTransformer
 from inspatio_ros.training.checkpoint import CheckpointError, first_difference
 from inspatio_ros.training.networks import Networks
+from inspatio_ros.training.optimizers import Optimizers, moments_under
 from inspatio_ros.training.sharded import ShardedFolder
 from inspatio_ros.training.trainer import Trainer, TrainerConfig
 
@@ -201,30 +202,26 @@ class ScaledTrainer(Trainer):
 
     def _group_by_module(self) -> None:
         """Give each module with a rate of its own a group of the optimiser."""
-        if self.rates is None:
-            self.groups = {'': list(self.parameters.values())}
-            return
-        self.groups = {module: [value for name, value in self.parameters.items() if name.split('.')[0] == module]
-                       for module in self.stage.modules}
-        config = self.config
-        self.optimizer = torch.optim.AdamW(
-            [{'params': values} for values in self.groups.values()], lr=config.learning_rate, betas=config.betas,
-            weight_decay=config.weight_decay)
+        groups = {'': self.parameters}
+        if self.rates is not None:
+            groups = {module: {name: value for name, value in self.parameters.items() if name.split('.')[0] == module}
+                      for module in self.stage.modules}
+        self.optimizers = Optimizers(self.config, groups, self.rates)
+        self.groups = {group: list(parameters.values()) for group, parameters in groups.items()}
 
     def take_step(self) -> tuple[float, dict[str, float]]:
         """Take one optimiser step from `accumulate` batches on every rank."""
-        for group, name in zip(self.optimizer.param_groups, self.groups, strict=True):
-            group['lr'] = self.learning_rate() * (self.rates[name] if self.rates else 1.)
+        self.optimizers.set_rate(self.learning_rate())
         for net in self.stage.modules.values():
             net.train()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizers.zero_grad()
         losses, figures = [], {}
         for part in range(self.scale.accumulate):
             loss, figures = self._accumulate(self._generator(part))
             losses.append(loss)
         self._finish_gradients()
         norms = self._clip()
-        self.optimizer.step()
+        self.optimizers.step()
         self.step += 1
         self._follow()
         return sum(float(loss) for loss in losses) / len(losses), {**figures, **norms}
@@ -347,19 +344,16 @@ class ScaledTrainer(Trainer):
         state |= {f'ema.{name}': value for name, value in self.ema.items()}
         for name, value in self.parameters.items():
             if with_moments_of is None:
-                moments = self.optimizer.state.get(value, {})
-            elif f'optimizer.step.{name}' in with_moments_of:
-                moments = {'step': torch.zeros(()), 'exp_avg': torch.zeros_like(value.detach()),
-                           'exp_avg_sq': torch.zeros_like(value.detach())}
+                moments = self.optimizers.moments(value)
             else:
-                moments = {}
-            state |= {f'optimizer.{moment}.{name}': torch.as_tensor(held) for moment, held in moments.items()}
+                moments = {moment: torch.zeros(()) if moment == 'step' else torch.zeros_like(value.detach())
+                           for moment in moments_under(with_moments_of, name)}
+            state |= {f'optimizer.{moment}.{name}': held for moment, held in moments.items()}
         return state
 
     def _take(self, state: dict[str, Tensor]) -> None:
         """Take over the optimiser's part of a state that was read; weights and averages were read in place."""
         for name, value in self.parameters.items():
-            moments = {moment: state.get(f'optimizer.{moment}.{name}') for moment in ('step', 'exp_avg', 'exp_avg_sq')}
-            if moments['step'] is not None:
-                self.optimizer.state[value] = moments
+            self.optimizers.take_moments(value, {moment: state[key]
+                                                 for moment, key in moments_under(state, name).items()})
 

@@ -28,6 +28,7 @@ from inspatio_ros.training.checkpoint import (
     tensors_of,
     tensors_under,
 )
+from inspatio_ros.training.optimizers import Optimizers, moments_under
 
 
 class TrainingError(InspatioError):
@@ -46,6 +47,8 @@ class TrainerConfig:
     final_rate: float = 0.02
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.98)
+    #: One of optimizers.OPTIMIZERS.
+    optimizer: str = 'adamw'
     clip: float = 1.
     ema: float = 0.99
     seed: int = 0
@@ -90,8 +93,7 @@ class Trainer:
         self.checkpoints = CheckpointFolder(output / 'checkpoints')
         self.parameters = {f'{module}.{name}': value for module, net in stage.modules.items()
                            for name, value in net.named_parameters() if value.requires_grad}
-        self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=config.learning_rate, betas=config.betas,
-                                           weight_decay=config.weight_decay)
+        self.optimizers = Optimizers(config, {'': self.parameters})
         self.ema = {name: value.detach().clone() for name, value in self.parameters.items()}
         self.step = 0
 
@@ -119,19 +121,18 @@ class Trainer:
 
     def take_step(self) -> tuple[float, dict[str, float]]:
         """Take one optimiser step; a loss or gradient that is not finite stops before it spoils anything."""
-        for group in self.optimizer.param_groups:
-            group['lr'] = self.learning_rate()
+        self.optimizers.set_rate(self.learning_rate())
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.step)
         for net in self.stage.modules.values():
             net.train()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizers.zero_grad()
         with self._autocast():
             loss, figures = self.stage.loss(self.config.batch_size, generator)
         self._check_finite('loss', loss)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip)
         self._check_finite('gradient', norm)
-        self.optimizer.step()
+        self.optimizers.step()
         self.step += 1
         # Early on the average follows quickly, so that it does not drag the random start along.
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
@@ -176,8 +177,8 @@ class Trainer:
             tensors |= tensors_of(net, f'weights.{name}.')
         tensors |= {f'ema.{name}': value for name, value in self.ema.items()}
         for name, value in self.parameters.items():
-            for moment, content in self.optimizer.state.get(value, {}).items():
-                tensors[f'optimizer.{moment}.{name}'] = torch.as_tensor(content)
+            for moment, content in self.optimizers.moments(value).items():
+                tensors[f'optimizer.{moment}.{name}'] = content
         return self.checkpoints.save(self.step, tensors, self._identity())
 
     def resume(self) -> None:
@@ -194,11 +195,8 @@ class Trainer:
             net.load_state_dict(tensors_under(tensors, f'weights.{name}.'), strict=True)
         self.ema = {name: tensors[f'ema.{name}'].to(value.device) for name, value in self.parameters.items()}
         for name, value in self.parameters.items():
-            moments = {moment: tensors.get(f'optimizer.{moment}.{name}')
-                       for moment in ('step', 'exp_avg', 'exp_avg_sq')}
-            # A parameter that no loss has reached yet has none.
-            if moments['step'] is not None:
-                self.optimizer.state[value] = moments
+            self.optimizers.take_moments(value, {moment: tensors[key] for moment, key
+                                                 in moments_under(tensors, name).items()})
         self.step = metadata['step']
 
     def _identity(self) -> dict[str, Any]:
@@ -207,6 +205,9 @@ class Trainer:
         for free in ('steps', 'save_every', 'log_every', 'learning_rate', 'final_rate', 'batch_size', 'ema'):
             trainer.pop(free)
         trainer['betas'] = list(trainer['betas'])
+        if trainer['optimizer'] == TrainerConfig.optimizer:
+            # Checkpoints of before there was a choice say nothing of it.
+            trainer.pop('optimizer')
         return {'stage': self.stage.name, 'description': {**self.description, 'trainer': trainer}}
 
     # Inside
