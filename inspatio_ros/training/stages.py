@@ -139,10 +139,13 @@ class InitialisationStage:
             wanted = truth[:, index * nets.frames:(index + 1) * nets.frames]
             remember(nets.blocks, here, cache, parts.reference, previous)
             predict = partial(nets.blocks.predict, here, cache)
-            with torch.no_grad():
-                guess = predict(_noise_like(wanted, generator), 0, parts.render, parts.mask)
-            x_t = mix(guess if own_sample else wanted, _noise_like(wanted, generator), constants.sigmas[step])
-            found = predict(x_t, step, parts.render, parts.mask)
+            # From noise alone: the first pass, which is trained if that is the one drawn.
+            with torch.set_grad_enabled(step == 0):
+                found = predict(_noise_like(wanted, generator), 0, parts.render, parts.mask)
+            guess = found.detach()
+            if step:
+                x_t = mix(guess if own_sample else wanted, _noise_like(wanted, generator), constants.sigmas[step])
+                found = predict(x_t, step, parts.render, parts.mask)
             errors.append(self._error(found - wanted, truth))
             previous = guess if own_history else self._noised(wanted, generator)
         error = sum(errors) / len(errors)
