@@ -198,14 +198,15 @@ def test_the_demo_in_its_three_processes(tmp_path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ['demo']
 
 
-@pytest.mark.parametrize(('arguments', 'message'), [
-    (['--reference', '/nowhere/at/all'], '/nowhere/at/all: there is no such folder'),
-    (['--generator', 'dream'], "generator 'dream' is unknown; choose one of render, nano, 1.3b"),
-    (['--size', '100x64'], 'width 100 is not a multiple of 16; try 96 or 112'),
+@pytest.mark.parametrize(('code', 'arguments', 'message'), [
+    (1, ['--reference', '/nowhere/at/all'], '/nowhere/at/all: there is no such folder'),
+    (1, ['--generator', 'dream'], "generator 'dream' is unknown; choose one of render, nano, 1.3b"),
+    (1, ['--size', '100x64'], 'width 100 is not a multiple of 16; try 96 or 112'),
+    (2, ['--domain', '233'], "'233' is not a ROS domain, a whole number from 0 to 232"),
 ])
-def test_a_demo_that_cannot_be_says_why_in_one_line(tmp_path, arguments: list[str], message: str) -> None:
+def test_a_demo_that_cannot_be_says_why_in_one_line(tmp_path, code: int, arguments: list[str], message: str) -> None:
     answer = subprocess.run(demo(tmp_path / 'demo', *arguments), capture_output=True, text=True, timeout=120)
-    assert answer.returncode == 1
+    assert answer.returncode == code
     assert message in answer.stderr and answer.stderr.count('\n') == 1 and 'Traceback' not in answer.stderr
     assert not list(tmp_path.iterdir())
 

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='where to write; an earlier demo there is replaced (default: out/demo)')
     parser.add_argument('--duration', type=options.positive, default=15., metavar='SECONDS',
                         help='how long to drive (default: 15)')
-    parser.add_argument('--domain', type=int, metavar='ID',
+    parser.add_argument('--domain', type=options.domain, metavar='ID',
                         help='ROS_DOMAIN_ID to run in, to watch it in RViz (default: one that is free)')
 
 

@@ -15,6 +15,10 @@ from pathlib import Path
 from inspatio_ros.errors import ConfigurationError
 
 
+#: The last ROS domain that has ports: 7400 + 250 * ID, and those that follow it, lie below 65536.
+LAST_DOMAIN = 232
+
+
 def size(text: str) -> tuple[int, int]:
     """Read WIDTHxHEIGHT, for example 192x128."""
     width, cross, height = text.lower().partition('x')
@@ -38,6 +42,13 @@ def count(text: str) -> int:
     """Read a whole number above zero."""
     if not text.isdigit() or not int(text):
         raise argparse.ArgumentTypeError(f'{text!r} is not a whole number above zero')
+    return int(text)
+
+
+def domain(text: str) -> int:
+    """Read a ROS domain's number."""
+    if not text.isdigit() or int(text) > LAST_DOMAIN:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a ROS domain, a whole number from 0 to {LAST_DOMAIN}')
     return int(text)
 
 
