@@ -14,7 +14,6 @@ from pathlib import Path
 
 from inspatio_ros.errors import ConfigurationError
 
-
 #: The last ROS domain that has ports: 7400 + 250 * ID, and those that follow it, lie below 65536.
 LAST_DOMAIN = 232
 
