@@ -14,7 +14,9 @@ import torch
 
 from inspatio_ros.errors import RecordingError
 from inspatio_ros.geometry import make_pose
+from inspatio_ros.star.presets import TINY_GUIDED
 from inspatio_ros.training.data import ClipFolder
+from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.real_data import (
     HELD_OUT_FRAMES,
     RealVideo,
@@ -24,6 +26,8 @@ from inspatio_ros.training.real_data import (
     open_sources,
     pair_clip,
 )
+from inspatio_ros.training.reconstruction import of_recording
+from inspatio_ros.training.stages import blank
 from inspatio_ros.tum import write_tum
 
 WIDTH, HEIGHT, FRAMES = 96, 64, 60
@@ -92,6 +96,23 @@ def test_rendered_pairs_show_what_the_window_shows(recording):
     error = (clip.truth.float() - clip.filled.float())[known].abs().mean()
     still = (clip.truth[:, 4:].float() - clip.truth[:, :-4].float()).abs().mean()
     assert error < 3 and still > 3 * error
+
+
+def test_autoencoder_is_judged_on_held_out_frames_alone(recording, tmp_path):
+    networks = Networks(TINY_GUIDED)
+    red = torch.zeros(1, 1, 3, networks.config.height, networks.config.width)
+    red[:, :, 0] = 1.
+    guide = blank(red, red[:, :, :1])
+    with torch.no_grad():
+        made = networks.autoencoder.decode(networks.autoencoder.encode(red), guide)
+    found = of_recording(networks, recording)
+    assert found['clips'] == sum(number < FRAMES for number in HELD_OUT_FRAMES)
+    assert found['alone'] == pytest.approx(float(-10 * torch.log10((made - red).square().mean())), abs=0.01)
+    for number in HELD_OUT_FRAMES:
+        for kind in ('rgb', 'depth'):
+            (recording / kind / f'{number:06d}.png').write_bytes(b'')
+    with pytest.raises(RecordingError, match='none of the frames that are held out'):
+        of_recording(networks, recording)
 
 
 def test_bad_frames_are_skipped_and_counted_and_no_window_bridges_them(recording):
