@@ -108,7 +108,7 @@ def test_autoencoder_is_judged_on_held_out_frames_alone(recording, tmp_path):
     found = of_recording(networks, recording)
     assert found['clips'] == sum(number < FRAMES for number in HELD_OUT_FRAMES)
     assert found['alone'] == pytest.approx(float(-10 * torch.log10((made - red).square().mean())), abs=0.01)
-    for number in HELD_OUT_FRAMES:
+    for number in (number for number in HELD_OUT_FRAMES if number < FRAMES):
         for kind in ('rgb', 'depth'):
             (recording / kind / f'{number:06d}.png').write_bytes(b'')
     with pytest.raises(RecordingError, match='none of the frames that are held out'):
