@@ -9,10 +9,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+import yaml
 from small_clips import views_like
 from torch import nn
 
-from inspatio_ros.config import AutoencoderConfig, GeneratorConfig, TransformerConfig
+from inspatio_ros.config import AutoencoderConfig, GeneratorConfig, TransformerConfig, to_dict
 from inspatio_ros.errors import ConfigurationError, RecordingError, WeightsError
 from inspatio_ros.training.checkpoint import CheckpointError, CheckpointFolder, load_tensors
 from inspatio_ros.training.data import STILLS, ClipFolder, Clips, augment, save_clip, unit
@@ -149,6 +150,34 @@ def test_every_stage_trains_and_the_weights_load_again(data, tmp_path):
     assert {path.name for path in (tmp_path / 'weights').iterdir()} == {
         'config.json', 'transformer.safetensors', 'autoencoder.safetensors', 'text.safetensors'}
     assert list((tmp_path / 'joint').glob('events.*'))
+
+
+def test_weights_are_trained_on_where_they_ended(data, tmp_path):
+    once = TrainerConfig(steps=1, batch_size=2, learning_rate=1e-9)
+    plan = Plan(TINY, replace(LOSS, local_start=True), {'autoencoder': once, 'initialisation': once}, 0)
+    train(plan, 'all', data, tmp_path / 'run')
+    config = tmp_path / 'plan.json'
+    config.write_text(yaml.safe_dump({'generator': to_dict(TINY), 'loss': to_dict(plan.loss), 'stages': {
+        'autoencoder': {'steps': 5}, 'initialisation': {'steps': 5, 'batch_size': 2}}}))
+    command = ['--config', str(config), '--data', str(data), '--output', str(tmp_path / 'on'), '--steps', '1',
+               '--weights', str(tmp_path / 'run' / 'weights'), '--learning-rate', '1e-9', '--stage']
+    assert main([*command, 'initialisation']) == 0
+    assert [path.name for path in (tmp_path / 'on' / 'initialisation' / 'checkpoints').iterdir()] == [
+        'step_00000001.safetensors']
+    before, after = (load_networks(tmp_path / run / 'weights').modules() for run in ('run', 'on'))
+    for name, module in before.items():
+        for key, value in module.state_dict().items():
+            torch.testing.assert_close(after[name].state_dict()[key], value, rtol=0, atol=1e-6, msg=f'{name}.{key}')
+    about = load_tensors(tmp_path / 'on' / 'weights' / 'transformer.safetensors')[1]['started_from']
+    assert about['folder'] == 'weights' and about['licence'] == 'Apache-2.0' and about['steps'] == {
+        'autoencoder': 1, 'initialisation': 1}
+
+
+def test_steps_belong_to_one_stage(data, tmp_path, capsys):
+    config = tmp_path / 'plan.json'
+    config.write_text(yaml.safe_dump({'generator': to_dict(TINY), 'stages': {'initialisation': {'steps': 5}}}))
+    assert main(['--config', str(config), '--data', str(data), '--output', str(tmp_path), '--steps', '1']) == 1
+    assert 'belong to one stage; name it by --stage, one of initialisation' in capsys.readouterr().err
 
 
 def test_joint_stage_learns_to_fill_holes(clips, tmp_path):

@@ -25,7 +25,7 @@ import numpy as np
 from inspatio_ros.errors import ConfigurationError, InspatioError
 from inspatio_ros.training.further import TEACHER_OF
 from inspatio_ros.training.stages import InitialisationStage
-from inspatio_ros.training.train import PIXEL_STAGES, Plan, read_plan, train
+from inspatio_ros.training.train import PIXEL_STAGES, Plan, changed, read_plan, train
 
 SUITES = ('scenes', 'memory', 'roam')
 #: Frames of a suite that the sheet of pictures shows.
@@ -120,15 +120,6 @@ def measure_row(row: Row, weights: Path, folder: Path, suites: Sequence[str], co
     return found
 
 
-def _initialised_for(plan: Plan, steps: int, learning_rate: float | None, from_nothing: bool) -> Plan:
-    name = InitialisationStage.name
-    stage = replace(plan.stages[name], steps=steps)
-    if learning_rate is not None:
-        stage = replace(stage, learning_rate=learning_rate)
-    loss = plan.loss if from_nothing else replace(plan.loss, local_start=False)
-    return replace(plan, stages={**plan.stages, name: stage}, loss=loss)
-
-
 def table(rows: dict[str, dict[str, dict[str, Any]]]) -> str:
     """Lay out figures (row -> suite -> figure) as Markdown; what was not measured is a dash."""
     lines = ['| trained as | ' + ' | '.join(heading for heading, *_ in _COLUMNS) + ' |',
@@ -183,7 +174,7 @@ def ablate(plan: Plan, names: Sequence[str], data: Path, run: Path, output: Path
     from inspatio_ros.evaluation.pictures import write_bytes, write_png
     figures, folders, whole = {}, {}, None
     if steps is not None:
-        whole, plan = output / 'initialisation', _initialised_for(plan, steps, learning_rate, start is None)
+        whole, plan = output / 'initialisation', changed(plan, InitialisationStage.name, steps, learning_rate)
     elif start is not None or learning_rate is not None:
         raise ConfigurationError('a start and a learning rate belong to a number of steps; give --steps too')
     for name in names:

@@ -33,6 +33,8 @@ class Networks:
         torch.manual_seed(seed)
         self.config = config
         self.device = torch.device(device)
+        #: Whether these are weights that were trained before: then no stage starts from nothing.
+        self.trained = False
         self.autoencoder = TinyAutoencoder(config.autoencoder).to(self.device, memory_format=torch.channels_last)
         self.transformer = DiffusionTransformer(config.transformer).to(self.device)
         self.scheduler = FlowScheduler(config.scheduler)

@@ -79,7 +79,7 @@ class AutoencoderStage:
         self.networks, self.clips, self.held_out, self.config = networks, clips, held_out, config
         self.modules: dict[str, nn.Module] = {'autoencoder': networks.autoencoder}
         networks.leave_mend()
-        if networks.config.autoencoder.linear:
+        if networks.config.autoencoder.linear and not networks.trained:
             start_from_components(networks.autoencoder, clips)
 
     def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
@@ -120,7 +120,7 @@ class InitialisationStage:
     def __init__(self, networks: Networks, encoded: EncodedClips, held_out: ClipSource, config: LossConfig) -> None:
         self.networks, self.encoded, self.held_out, self.config = networks, encoded, held_out, config
         self.modules: dict[str, nn.Module] = {'transformer': networks.transformer}
-        if config.local_start:
+        if config.local_start and not networks.trained:
             start_local(networks.transformer)
         self._weights: Tensor | None = None
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from inspatio_ros.training.sharpen import SharpenStage
 from inspatio_ros.training.stages import AutoencoderStage, InitialisationStage, JointStage, LossConfig
 from inspatio_ros.training.teachers import TeacherConfig
 from inspatio_ros.training.trainer import Trainer, TrainerConfig
-from inspatio_ros.training.widen import start_from
+from inspatio_ros.training.widen import origin, start_from
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,8 @@ def train(plan: Plan, stage: str, data: Path, output: Path, device: str = 'cpu',
         device: where to train.
         stop_after: seconds that each stage may take.
         real: RGB-D folders and videos for the real teacher.
-        weights: folder of weights to start from, as the large model does.
+        weights: folder of weights to start from, as the large model does; stages before `stage` that have no
+            checkpoint in `output` are taken from them.
 
     """
     clips, held_out = _open_data(plan, data, device)
@@ -136,6 +137,9 @@ def _train_on(plan: Plan, stage: str, clips: ClipSource, held_out: ClipSource, o
     for name in stages:
         if name not in wanted and not _needed(plan, name, wanted[-1]):
             continue
+        if name in STAGES and name not in wanted and weights and not (output / name / 'checkpoints').is_dir():
+            # What it would have made is in the weights.
+            continue
         source = encoded if name == InitialisationStage.name else clips
         made = STAGES[name](networks, source, held_out, plan.loss) if name in STAGES else further.make(
             name, name in wanted)
@@ -158,6 +162,8 @@ def _train_on(plan: Plan, stage: str, clips: ClipSource, held_out: ClipSource, o
                  'held_out_data': held_out.description(), 'held_out_psnr': measure(networks, held_out)}
         if plan.ablation:
             about['ablation'] = plan.ablation
+        if weights:
+            about['started_from'] = origin(weights)
         if wanted[-1] == 'jdmd' and 'vis' in plan.jdmd.tasks:
             about['real_data'] = sources_in(output / TEACHER_OF['vis'])
         _export(networks, output / 'weights', about, weights is None)
@@ -176,6 +182,23 @@ def _needed(plan: Plan, name: str, wanted: str) -> bool:
     if name not in TEACHER_OF.values():
         return True
     return wanted == 'jdmd' and name in [TEACHER_OF[task] for task in plan.jdmd.tasks]
+
+
+def changed(plan: Plan, stage: str, steps: int | None, learning_rate: float | None) -> Plan:
+    """Give a plan in which a stage takes so many steps at such a rate; None leaves what the plan says.
+
+    Raises:
+        ConfigurationError: the plan has no such stage.
+
+    """
+    changes = {name: value for name, value in (('steps', steps), ('learning_rate', learning_rate)) if value is not None}
+    if not changes:
+        return plan
+    if stage not in plan.stages | plan.further:
+        raise ConfigurationError(f'--steps and --learning-rate belong to one stage; name it by --stage, one of '
+                                 f'{", ".join(plan.stages | plan.further)}')
+    return replace(plan, **{part: {name: replace(config, **changes) if name == stage else config
+                                   for name, config in getattr(plan, part).items()} for part in ('stages', 'further')})
 
 
 def _description(plan: Plan, name: str) -> dict[str, Any]:
@@ -212,15 +235,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--minutes', type=float, default=float('inf'), help='stop each stage after so long')
     parser.add_argument('--real', type=Path, nargs='+', default=[], help='RGB-D folders and videos of the real teacher')
     parser.add_argument('--weights', type=Path, help='folder of weights to start from: transformer (Wan2.1, official '
-                        'names), autoencoder, text')
+                        'names), autoencoder, text; or of nano, to adapt it to a recording')
+    parser.add_argument('--steps', type=int, help='of the stage, where not those of the configuration')
+    parser.add_argument('--learning-rate', type=float, help='of the stage, where not that of the configuration')
     options = parser.parse_args(arguments)
     keep_freed_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
     try:
-        plan = read_plan(options.config)
+        stage = ALIASES.get(options.stage, options.stage)
+        plan = changed(read_plan(options.config), stage, options.steps, options.learning_rate)
         device = start(options.device)
-        train(plan, ALIASES.get(options.stage, options.stage), options.data, options.output, device,
+        train(plan, stage, options.data, options.output, device,
               60 * options.minutes, options.real, options.weights)
     except InspatioError as error:
         print(f'error: {error}', file=sys.stderr)

@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +15,7 @@ from torch import Tensor
 from inspatio_ros.config import TransformerConfig
 from inspatio_ros.errors import WeightsError
 from inspatio_ros.star.autoencoder import cut_time_growth
-from inspatio_ros.star.checkpoint import find_file, load_module
+from inspatio_ros.star.checkpoint import TensorFile, find_file, load_module
 from inspatio_ros.star.pipeline import AUTOENCODER_FILES, TEXT_FILES
 from inspatio_ros.star.text import load_embedding
 from inspatio_ros.star.transformer import DiffusionTransformer
@@ -23,6 +25,9 @@ from inspatio_ros.training.networks import Networks
 INPUT_WEIGHT = 'patch_embedding.weight'
 #: Wan2.1's transformer as it is published, and as this package writes it.
 TRANSFORMER_FILES = ('transformer.safetensors', 'diffusion_pytorch_model.safetensors')
+
+#: What weights of this package say of themselves, as far as those trained from them repeat it.
+ORIGIN = ('commit', 'licence', 'data', 'seed', 'steps')
 
 
 def widen(state: dict[str, Tensor], config: TransformerConfig) -> dict[str, Tensor]:
@@ -56,6 +61,17 @@ def start_from(networks: Networks, folder: Path) -> None:
     text = load_embedding(find_file(folder, TEXT_FILES, 'text embedding'), config.transformer.text_dim,
                           config.transformer.text_len)
     networks.text = networks.blocks.text_embedding = text.to(networks.device)
+    networks.trained = True
+
+
+def origin(folder: Path) -> dict[str, Any]:
+    """Say where weights to start from come from: the folder's name, and what weights of this package say of themselves.
+
+    Their metadata is JSON; foreign files say nothing that is understood.
+    """
+    metadata = TensorFile(find_file(folder, TRANSFORMER_FILES, 'transformer')).metadata
+    said = {name: json.loads(metadata[name]) for name in ORIGIN if name in metadata}
+    return {'folder': folder.resolve().name, **said}
 
 
 def load_widened(transformer: DiffusionTransformer, path: str | Path) -> None:
