@@ -13,7 +13,7 @@ from test_training import LOSS, TINY, make_clip
 from inspatio_ros.training.data import ClipFolder, save_clip, unit
 from inspatio_ros.training.distributed import ScaledTrainer
 from inspatio_ros.training.networks import Networks
-from inspatio_ros.training.sharpen import Discriminator, SharpenStage, gradient_energy
+from inspatio_ros.training.sharpen import Discriminator, SharpenStage
 from inspatio_ros.training.trainer import TrainerConfig
 
 SETTINGS = TrainerConfig(steps=60, batch_size=2, learning_rate=3e-3, warmup_steps=1, save_every=1000)
@@ -35,13 +35,6 @@ def clips(tmp_path_factory):
 def networks():
     torch.manual_seed(0)
     return Networks(TINY)
-
-
-def test_gradient_energy_is_the_sum_of_squared_differences_within_holes():
-    image = torch.tensor([[0., 1., 3.], [2., 1., 0.]])
-    assert gradient_energy(image, torch.zeros(2, 3)) == (1 + 4 + 1 + 1) + (4 + 0 + 9)
-    known = torch.tensor([[0., 0., 1.], [0., 0., 0.]])
-    assert gradient_energy(image, known) == (1 + 1 + 1) + (4 + 0)
 
 
 def test_the_discriminator_sees_whole_windows_of_frames_and_where_they_have_holes():

@@ -17,6 +17,7 @@ import yaml
 from inspatio_ros.config import GeneratorConfig, from_dict, to_dict
 from inspatio_ros.errors import ConfigurationError, InspatioError
 from inspatio_ros.training.data import ClipFolder, ClipSource
+from inspatio_ros.training.decoding import FinishStage
 from inspatio_ros.training.distributed import ScaleConfig, ScaledTrainer, rank, start, stop, unsharded
 from inspatio_ros.training.encoded import EncodedClips, EncodingConfig
 from inspatio_ros.training.export import export
@@ -62,9 +63,10 @@ class Plan:
 
 
 #: The stages that a generator is trained in, one after the other, those of them that the configuration lists.
-STAGES = {stage.name: stage for stage in (AutoencoderStage, MendStage, InitialisationStage, JointStage, SharpenStage)}
+STAGES = {stage.name: stage for stage in (AutoencoderStage, MendStage, InitialisationStage, JointStage, FinishStage,
+                                          SharpenStage)}
 #: Stages that train the autoencoder alone, which ablations of the transformer share.
-PIXEL_STAGES = (AutoencoderStage.name, MendStage.name, SharpenStage.name)
+PIXEL_STAGES = (AutoencoderStage.name, MendStage.name, FinishStage.name, SharpenStage.name)
 #: What a configuration file may hold.
 KEYS = ('generator', 'loss', 'stages', 'further_stages', 'teacher', 'jdmd', 'scale', 'seed', 'ablation', 'endless',
         'encoding')
