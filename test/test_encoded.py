@@ -135,13 +135,18 @@ def test_what_is_noised_and_remembered_is_the_truth_or_the_own_guess(clips, own,
     nets.blocks = Watched(nets.blocks)
     encoded = EncodedClips(nets, clips, EncodingConfig())
     stage = InitialisationStage(nets, encoded, clips, LossConfig(own_history=own, own_samples=own, history_noise=0.))
-    stage.loss(2, generator(seed))
+    loss = stage.loss(2, generator(seed))[0]
+    assert loss.requires_grad
     truth = encoded.draw(2, generator(seed))[0]
-    (_, zero, guess), (x_t, step, _), *_ = nets.blocks.predicted
-    assert zero == 0 and len(nets.blocks.predicted) == 4
+    guess = nets.blocks.predicted[0][2]
     meant = guess if own else truth[:, :3]
-    sigma = nets.blocks.constants(nets.text, 2).sigmas[step]
-    if sigma < 1:
+    passes = [index for _, index, _ in nets.blocks.predicted]
+    if seed == 1:
+        assert passes == [0, 0], 'the first pass was drawn: the guess of each block is what is trained'
+    else:
+        (x_t, step, _) = nets.blocks.predicted[1]
+        assert passes == [0, step, 0, step] and step > 0
+        sigma = nets.blocks.constants(nets.text, 2).sigmas[step]
         noise = (x_t - (1 - sigma) * meant) / sigma
         assert abs(float(noise.mean())) < 0.1 and float(noise.std()) == pytest.approx(1., abs=0.1)
     assert nets.blocks.remembered[0] is None
