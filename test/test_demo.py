@@ -56,7 +56,7 @@ def publish_frames(domain: int, frames: int) -> None:
     rclpy.shutdown(context=context)
 
 
-def test_the_recorder_writes_what_came_over_the_wire(tmp_path, monkeypatch) -> None:
+def test_the_recorder_writes_what_came_over_the_wire(tmp_path) -> None:
     import yaml
     from rosbags.rosbag2 import Reader
     from rosbags.typesys import Stores, get_typestore
@@ -65,8 +65,6 @@ def test_the_recorder_writes_what_came_over_the_wire(tmp_path, monkeypatch) -> N
     from inspatio_ros.demo.recording import Recording
     domain = free_domain()
     env = private_ros_env(tmp_path, domain)
-    monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-    monkeypatch.setenv('ROS_LOG_DIR', str(tmp_path))
     recorder = Child('recorder', 'inspatio_ros.demo.recorder', ['--bag', str(tmp_path / 'bag')],
                      tmp_path / 'recorder.log', env)
     try:

@@ -114,6 +114,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--voxel-size', type=float, default=VOXEL_SIZE, help='metres')
     parser.add_argument('--pose', type=json.loads, help='4x4 matrix as JSON that takes the world to another frame')
     args = parser.parse_args(argv)
+    # Whatever moves the robot comes first; the map can wait.
     os.nice(19)
     try:
         camera = PinholeCamera(**json.loads((args.folder / _CAMERA).read_text()))

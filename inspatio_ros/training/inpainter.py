@@ -23,8 +23,8 @@ from inspatio_ros.training.stages import LossConfig, relative_error
 from inspatio_ros.training.trainer import Trainer, TrainerConfig
 
 WEIGHTS_FILE = 'inpainter.safetensors'
-#: As nano's stages together (config/training/nano.yaml).
-STEPS = 1750
+#: As nano's autoencoder, initialisation and finish together (config/training/nano.yaml).
+STEPS = 2600
 
 
 class InpainterStage:

@@ -10,7 +10,7 @@ the layers stay with AdamW.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -85,7 +85,7 @@ class Optimizers:
             self._of[value].state[value] = dict(moments)
 
 
-def moments_under(tensors: Mapping[str, Tensor] | Iterable[str], name: str) -> dict[str, str]:
+def moments_under(tensors: Container[str], name: str) -> dict[str, str]:
     """Give the names in a checkpoint of what is kept of the parameter `name`, by MOMENTS' names."""
     keys = {moment: f'optimizer.{moment}.{name}' for moment in MOMENTS}
     return {moment: key for moment, key in keys.items() if key in tensors}

@@ -248,8 +248,7 @@ def main(arguments: list[str] | None = None) -> int:
         stage = ALIASES.get(options.stage, options.stage)
         plan = changed(read_plan(options.config), stage, options.steps, options.learning_rate)
         device = start(options.device)
-        train(plan, stage, options.data, options.output, device,
-              60 * options.minutes, options.real, options.weights)
+        train(plan, stage, options.data, options.output, device, 60 * options.minutes, options.real, options.weights)
     except InspatioError as error:
         print(f'error: {error}', file=sys.stderr)
         return error.exit_code
