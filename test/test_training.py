@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import replace
 
 import pytest
@@ -17,6 +18,7 @@ from inspatio_ros.config import AutoencoderConfig, GeneratorConfig, TransformerC
 from inspatio_ros.errors import ConfigurationError, RecordingError, WeightsError
 from inspatio_ros.training.checkpoint import CheckpointError, CheckpointFolder, load_tensors
 from inspatio_ros.training.data import STILLS, ClipFolder, Clips, augment, save_clip, unit
+from inspatio_ros.training.distributed import ScaledTrainer
 from inspatio_ros.training.export import export, load_networks
 from inspatio_ros.training.measure import Figures
 from inspatio_ros.training.networks import Networks
@@ -171,6 +173,28 @@ def test_weights_are_trained_on_where_they_ended(data, tmp_path):
     about = load_tensors(tmp_path / 'on' / 'weights' / 'transformer.safetensors')[1]['started_from']
     assert about['folder'] == 'weights' and about['licence'] == 'Apache-2.0' and about['steps'] == {
         'autoencoder': 1, 'initialisation': 1}
+
+
+def test_ctrl_c_ends_in_one_line_and_the_last_checkpoint_stays(data, tmp_path, monkeypatch, capsys):
+    config, step = tmp_path / 'plan.yaml', ScaledTrainer.take_step
+
+    def interrupted(trainer):
+        if trainer.step == 3:
+            signal.raise_signal(signal.SIGINT)
+        return step(trainer)
+
+    # A test run in the background of a shell ignores Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(ScaledTrainer, 'take_step', interrupted)
+    config.write_text(yaml.safe_dump({'generator': to_dict(TINY), 'loss': to_dict(LOSS), 'stages': {
+        'autoencoder': {'steps': 9, 'batch_size': 2, 'save_every': 2}}}))
+    try:
+        assert main(['--config', str(config), '--data', str(data), '--output', str(tmp_path / 'run')]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr().err.splitlines()[-1] == 'stopped; the same command goes on from the last checkpoint'
+    assert [path.name for path in (tmp_path / 'run' / 'autoencoder' / 'checkpoints').iterdir()] == [
+        'step_00000002.safetensors']
 
 
 def test_steps_belong_to_one_stage(data, tmp_path, capsys):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -67,6 +68,8 @@ STAGES = {stage.name: stage for stage in (AutoencoderStage, MendStage, Initialis
                                           SharpenStage)}
 #: Stages that train the autoencoder alone, which ablations of the transformer share.
 PIXEL_STAGES = (AutoencoderStage.name, MendStage.name, FinishStage.name, SharpenStage.name)
+#: Exit code after Ctrl-C, as a shell gives it.
+INTERRUPTED = 128 + signal.SIGINT
 #: What a configuration file may hold.
 KEYS = ('generator', 'loss', 'stages', 'further_stages', 'teacher', 'jdmd', 'scale', 'seed', 'ablation', 'endless',
         'encoding')
@@ -252,6 +255,9 @@ def main(arguments: list[str] | None = None) -> int:
     except InspatioError as error:
         print(f'error: {error}', file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print('stopped; the same command goes on from the last checkpoint', file=sys.stderr)
+        return INTERRUPTED
     finally:
         stop()
     return 0
