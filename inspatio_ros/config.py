@@ -49,7 +49,8 @@ class AutoencoderConfig:
     and `time` say which of the encoder's three stages halve (the decoder's stages double in the opposite order).
     `guided` adds the head that sees the render and the mask at pixel resolution (see star/autoencoder.py); `linear`
     adds a linear map between whole blocks of pixels (space x space x time) and latents, beside the convolutions;
-    `mend_width` above 0 has convolutions of that width mend known pixels of the render before they are blended in.
+    `mend_width` above 0 has convolutions of that width mend known pixels of the render before they are blended in;
+    `texture_width` above 0 has a network of that width give made-up regions texture (star/texture.py).
     """
 
     latent_channels: int = 16
@@ -64,6 +65,7 @@ class AutoencoderConfig:
     guide_width: int = 0
     linear: bool = False
     mend_width: int = 0
+    texture_width: int = 0
 
     @property
     def spatial_factor(self) -> int:
@@ -116,6 +118,9 @@ class GeneratorConfig:
         _one_of('prediction', self.prediction, ('flow', 'residual'))
         _one_of('condition_fill', self.condition_fill, ('black', 'nearest', 'smooth'))
         _one_of('positions', self.positions, ('grid', 'reprojected'))
+        if self.autoencoder.texture_width and self.positions != 'reprojected':
+            raise ConfigurationError('texture_width needs positions = reprojected: texture lies on the '
+                                     'scene by its poses and depth')
         check_size(self.width, self.height, self.size_multiple)
 
     @property

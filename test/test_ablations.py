@@ -79,14 +79,14 @@ def test_with_a_budget_of_its_own_every_row_is_trained_from_the_autoencoder_alon
         assert (tmp_path / name / 'autoencoder').is_symlink() and not (tmp_path / name / 'initialisation').is_symlink()
 
 
-def test_rows_go_on_from_given_weights_and_share_a_sharpened_decoder(data, tmp_path):
-    plan = replace(PLAN, stages={'autoencoder': SHORT, 'initialisation': SHORT, 'sharpen': SHORT},
+def test_rows_go_on_from_given_weights_and_share_a_finished_decoder(data, tmp_path):
+    plan = replace(PLAN, stages={'autoencoder': SHORT, 'initialisation': SHORT, 'finish': SHORT},
                    loss=replace(LOSS, local_start=True, rolled_out=1), encoding=EncodingConfig(variants=1))
     run = tmp_path / 'run'
     train(plan, 'all', data, run)
     ablate(plan, ['no_history'], data, run, tmp_path, (), steps=1, learning_rate=1e-9, start=run / 'weights')
     row = tmp_path / 'no_history'
-    assert (row / 'sharpen').is_symlink() and (row / 'latents').is_symlink()
+    assert (row / 'finish').is_symlink() and (row / 'latents').is_symlink()
     for name in ('transformer', 'autoencoder'):
         start, made = (load_file(folder / 'weights' / f'{name}.safetensors') for folder in (run, row))
         assert all(torch.allclose(value, made[key], rtol=0, atol=1e-6) for key, value in start.items()), name

@@ -248,8 +248,8 @@ def test_stages_run_one_after_the_other_and_go_on_where_they_stopped(data, tmp_p
     video = write_video(tmp_path / 'video.mp4', 60)
     few = {'steps': 2, 'batch_size': 1, 'save_every': 2, 'log_every': 1, 'precision': 'float32'}
     plan = {'generator': to_dict(TINY), 'loss': {'crop': [32, 32], 'rolled_out': 1},
-            'stages': {'initialisation': few},
-            'further_stages': {name: few for name in ('sharpen', 'motion_teacher', 'real_teacher', 'jdmd')},
+            'stages': {'initialisation': few, 'finish': few},
+            'further_stages': {name: few for name in ('motion_teacher', 'real_teacher', 'jdmd')},
             'jdmd': {'student_every': 1, 'noise': {'low': 30.}}}
     config = tmp_path / 'plan.yaml'
 
@@ -259,7 +259,7 @@ def test_stages_run_one_after_the_other_and_go_on_where_they_stopped(data, tmp_p
                      '--stage', stage, *more])
 
     assert train('causal_init') == 0
-    assert train('sharpen') == 0
+    assert train('finish') == 0
     assert train('jdmd') == 1
     assert 'jdmd needs the teacher of stage real_teacher' in capsys.readouterr().err
     assert train('motion_teacher') == 0
@@ -270,7 +270,7 @@ def test_stages_run_one_after_the_other_and_go_on_where_they_stopped(data, tmp_p
     weights = tmp_path / 'run' / 'weights'
     about = TensorFile(weights / 'transformer.safetensors').metadata
     steps = json.loads(about['steps'])
-    assert steps['jdmd'] == steps['sharpen'] == 2, 'the decoder is the sharpened one'
+    assert steps['jdmd'] == steps['finish'] == 2, 'the decoder is the finished one'
     assert about['real_data'] == '["video.mp4"]', 'the name alone: no folder of this machine'
 
     few['steps'] = 3

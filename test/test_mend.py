@@ -15,10 +15,10 @@ from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.star.autoencoder import TinyAutoencoder
 from inspatio_ros.star.mend import Mend
 from inspatio_ros.training.data import ClipFolder, save_clip
+from inspatio_ros.training.decoding import FinishStage
 from inspatio_ros.training.distributed import ScaledTrainer
 from inspatio_ros.training.mend import MendStage, relative_known_error
 from inspatio_ros.training.networks import Networks
-from inspatio_ros.training.sharpen import SharpenStage
 from inspatio_ros.training.trainer import TrainerConfig
 
 MENDED = replace(TINY, autoencoder=replace(TINY.autoencoder, mend_width=8))
@@ -83,7 +83,7 @@ def test_it_learns_what_resampling_has_spoilt_and_nothing_else_moves(clips, tmp_
 
 
 def test_other_stages_leave_it_as_it_is(clips, tmp_path):
-    stage = SharpenStage(Networks(MENDED), clips, clips, LOSS)
+    stage = FinishStage(Networks(MENDED), clips, clips, LOSS)
     trained = ScaledTrainer(stage, SETTINGS, tmp_path).parameters
     assert trained and not [name for name in trained if name.startswith('autoencoder.mend.')]
 

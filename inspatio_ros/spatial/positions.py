@@ -36,6 +36,10 @@ class TokenViews:
         """Take some of the views."""
         return TokenViews(self.T_world_camera[:, index], self.inverse_depth[:, index])
 
+    def sample(self, index: int) -> TokenViews:
+        """Take one sample of the batch, as a batch of one."""
+        return TokenViews(self.T_world_camera[index:index + 1], self.inverse_depth[index:index + 1])
+
     def to(self, device: torch.device | str) -> TokenViews:
         """Move both to a device."""
         return TokenViews(self.T_world_camera.to(device), self.inverse_depth.to(device))

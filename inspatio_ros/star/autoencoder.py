@@ -15,7 +15,8 @@ The linear form (`AutoencoderConfig.linear`) adds a linear map of whole cells, w
 components), so that the convolutions only learn what is not linear. The guided form (`AutoencoderConfig.guided`) gives
 the decoder the filled render and its mask at pixel resolution:
 image = gate * render + (1 - gate) * decoded + residual, where the gate starts from the mask. With `mend_width` the
-render's known pixels are mended first (star/mend.py).
+render's known pixels are mended first (star/mend.py); with `texture_width` holes get texture at last, where the guide
+has noise to make it of (star/texture.py).
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ from torch import Tensor, nn
 from inspatio_ros.config import AutoencoderConfig
 from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.star.mend import Mend
+from inspatio_ros.star.texture import Texture
 
-#: The filled render [N, T, 3, H, W] in [0, 1] and its mask [N, T, 1, H, W] (1 known, 0 hole).
-Guide = tuple[Tensor, Tensor]
+#: The filled render [N, T, 3, H, W] in [0, 1] and its mask [N, T, 1, H, W] (1 known, 0 hole); with noise that lies on
+#: the scene [N, T, 1, H, W] holes get texture.
+Guide = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]
 Memory = list[Tensor | None]
 
 #: Latents are squashed to this range before they are decoded (a constant of TAEHV).
@@ -164,6 +167,9 @@ class TinyAutoencoder(nn.Module):
                                      'the render joins the decoder where it has every frame')
         if config.mend_width and not config.guided:
             raise ConfigurationError('mend_width mends what a guided decoder is shown; set guided = true')
+        if config.texture_width and not config.guided:
+            raise ConfigurationError('texture_width gives holes texture, of which a guided decoder knows; '
+                                     'set guided = true')
         self.encoder = nn.Sequential(*_encoder_layers(config))
         self.decoder = nn.Sequential(*_decoder_layers(config))
         self._unshuffle = _unshuffle
@@ -176,6 +182,7 @@ class TinyAutoencoder(nn.Module):
         memory_blocks = [i for i, layer in enumerate(self.decoder) if isinstance(layer, MemoryBlock)]
         self._join_before = memory_blocks[-config.blocks_per_stage]
         self.reset_parameters()
+        self.texture = Texture(config.image_channels, config.texture_width) if config.texture_width else None
 
     def reset_parameters(self) -> None:
         """Draw new weights, ready to be trained: variance is kept from layer to layer, residual branches start at 0."""
@@ -294,13 +301,16 @@ class TinyAutoencoder(nn.Module):
 
     def _decode_guided(self, state: DecoderState, latent: Tensor, guide: Guide) -> Tensor:
         batch, last = latent.shape[0], len(self.decoder) - 1
-        render, mask = (part.flatten(0, 1) for part in guide)
+        render, mask, *grain = (part.flatten(0, 1) for part in guide)
         fine, joined = self.guide.look(render, mask)
         x = _run(self.decoder, latent.flatten(0, 1), batch, state.memory, 0, self._join_before)
         features = _run(self.decoder, x + joined, batch, state.memory, self._join_before, last)
         decoded = self._pixels(self.decoder[last](features), latent).to(render.dtype)
         shown = render if self.mend is None else self.mend(render, mask)
-        return self.guide.blend(features, fine, decoded, shown, mask).unflatten(0, (batch, -1))
+        image = self.guide.blend(features, fine, decoded, shown, mask)
+        if grain and self.texture is not None:
+            image = self.texture(image, mask, *grain)
+        return image.unflatten(0, (batch, -1))
 
     def _pixels(self, out: Tensor, latent: Tensor) -> Tensor:
         """Give the pixels [N*T, 3, H, W] of the decoder's last layer, with those of the linear map from latents."""
@@ -316,7 +326,8 @@ class TinyAutoencoder(nn.Module):
         frames = latent.shape[1] * self.config.temporal_factor - dropped
         n, _, _, h, w = latent.shape
         factor = self.config.spatial_factor
-        for name, part, channels in (('render', guide[0], self.config.image_channels), ('mask', guide[1], 1)):
+        for name, part, channels in zip(('render', 'mask', 'grain'), guide, (self.config.image_channels, 1, 1),
+                                        strict=False):
             wanted = (n, frames, channels, h * factor, w * factor)
             if tuple(part.shape) != wanted:
                 raise ValueError(f"the guide's {name} must be {wanted}, got {tuple(part.shape)}")

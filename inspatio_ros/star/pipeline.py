@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from inspatio_ros.config import GeneratorConfig
 from inspatio_ros.errors import WeightsError
+from inspatio_ros.spatial.grain import GrainField
 from inspatio_ros.spatial.positions import BlockPositions, BlockViews, TokenViews, block_positions, latent_views
 from inspatio_ros.spatial.render import Condition
 from inspatio_ros.star.autoencoder import Guide, TinyAutoencoder, cut_time_growth
@@ -58,6 +59,7 @@ class StarPipeline:
         text_embedding: the caption [1, L, text_dim].
         seed: where the noise starts.
         speed: one of speed.SPEEDS.
+        texture: whether made-up regions get texture, where the weights hold what gives it (star/texture.py).
 
     Attributes: `name`, `width`, `height`, `frame_rate`; `reference_count`, the stills that a block of a static
     reference takes; `speed_report`, what was done to be fast (see speed.speed_up).
@@ -65,8 +67,9 @@ class StarPipeline:
     """
 
     def __init__(self, config: GeneratorConfig, transformer: DiffusionTransformer, autoencoder: TinyAutoencoder,
-                 text_embedding: Tensor, seed: int = 0, speed: str | Speed = 'plain') -> None:
+                 text_embedding: Tensor, seed: int = 0, speed: str | Speed = 'plain', texture: bool = True) -> None:
         self.config = config
+        self.texture = texture and autoencoder.texture is not None
         self.transformer = transformer.eval().requires_grad_(False)
         self.autoencoder = autoencoder.eval().requires_grad_(False)
         self.blocks = BlockGenerator(config, self.transformer, FlowScheduler(config.scheduler), text_embedding)
@@ -81,7 +84,7 @@ class StarPipeline:
     @classmethod
     def load(cls, name: str, weights_dir: str | Path | None = None, device: torch.device | str = 'cpu',
              width: int | None = None, height: int | None = None, caption: str | None = None,
-             dtype: torch.dtype | None = None, speed: str | Speed = 'plain') -> StarPipeline:
+             dtype: torch.dtype | None = None, speed: str | Speed = 'plain', texture: bool = True) -> StarPipeline:
         """Load a generator by name.
 
         Args:
@@ -93,6 +96,7 @@ class StarPipeline:
             caption: what the recording shows, for umT5; a stored embedding (text.safetensors) is used without one.
             dtype: what the transformer computes in: by default what `speed` says.
             speed: one of speed.SPEEDS.
+            texture: whether made-up regions get texture, where the weights hold what gives it.
 
         Raises:
             WeightsError: files are missing (the message says which and where to put them) or do not fit.
@@ -112,7 +116,8 @@ class StarPipeline:
         load_module(transformer, find_file(folder, TRANSFORMER_FILES, 'transformer'), device, dtype)
         load_module(autoencoder, find_file(folder, AUTOENCODER_FILES, 'autoencoder'), device,
                     amend=partial(cut_time_growth, config=config.autoencoder))
-        return cls(config, transformer, autoencoder, _text_embedding(folder, config, caption, device), speed=speed)
+        return cls(config, transformer, autoencoder, _text_embedding(folder, config, caption, device), speed=speed,
+                   texture=texture)
 
     @classmethod
     def random(cls, config: GeneratorConfig, seed: int = 0, device: torch.device | str = 'cpu',
@@ -158,6 +163,7 @@ class StarPipeline:
         self._reference_state = self.autoencoder.encoder_state()
         self._decoder_state = self.autoencoder.decoder_state()
         self._previous_views: TokenViews | None = None
+        self._grain = GrainField(seed)
         self._stills: OrderedDict[int, Tensor] = OrderedDict()
         self._watch = _Stopwatch(self.device)
 
@@ -224,7 +230,18 @@ class StarPipeline:
         latent = self.blocks.step(self._state, reference_latent, render_latent, mask_latent,
                                   positions=self._positions(views, first))
         watch.lap('generate')
-        return latent, (pixels, condition.mask[None]) if self.config.autoencoder.guided else None
+        guide = self._guide(pixels, condition.mask[None], views)
+        watch.lap('fill')
+        return latent, guide
+
+    def _guide(self, pixels: Tensor, mask: Tensor, views: BlockViews | None) -> Guide | None:
+        """Give what guides the decoder: the filled render, its mask, and the noise that texture is made of."""
+        if not self.config.autoencoder.guided:
+            return None
+        if not self.texture:
+            return pixels, mask
+        views = views.to(self.device)
+        return pixels, mask, self._grain.look(views.K, views.block, mask)
 
     def _positions(self, views: BlockViews | None, first: bool) -> BlockPositions | None:
         """Place the block's tokens, its reference's and the previous block's in its camera, if that is asked for."""

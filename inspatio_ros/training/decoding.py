@@ -47,23 +47,29 @@ class Windows:
     filled: Tensor
 
 
-class DecoderStage:
-    """What stages share that train the decoder alone, on what the student made and on true latents.
+class FinishStage:
+    """Train the decoder alone, on what the student made and on true latents.
 
-    `hunt`: windows that are drawn for one that is used, the one with the most hole pixels.
+    By squared error, relative to that of the filled render as PSNR's mean over clips is.
     """
 
-    name = ''
-    hunt = 1
+    name = 'finish'
 
     def __init__(self, networks: Networks, clips: ClipSource, held_out: ClipSource, config: LossConfig) -> None:
         self.networks, self.clips, self.held_out, self.config = networks, clips, held_out, config
         for part in networks.autoencoder.encoding_parts():
             part.requires_grad_(False)
-        networks.leave_mend()
+        networks.leave_mend_and_texture()
         self.modules: dict[str, nn.Module] = {'autoencoder': networks.autoencoder}
         self._pool: list[_RolledOut] = []
         self._held_out_latents: list[Tensor] = []
+
+    def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        """Decode windows of clips and compare with the truth."""
+        windows = self.decoded(batch_size, generator)
+        square = (windows.image - windows.truth).square().mean(dim=(1, 2, 3, 4))
+        return (square / (windows.filled + LEAST_SQUARE)).mean(), {
+            'psnr': float(-10 * torch.log10(square.detach().mean()))}
 
     def decoded(self, batch_size: int, generator: torch.Generator) -> Windows:
         """Draw windows of clips and decode them."""
@@ -78,8 +84,7 @@ class DecoderStage:
     def _window(self, drawn: _RolledOut, generator: torch.Generator) -> dict[str, Tensor]:
         """Cut a window out of a clip, and the part of its latents, the student's or true ones."""
         size, multiple = self.config.crop, self.networks.config.size_multiple
-        windows = [crop(drawn.clip, *size, multiple, generator) for _ in range(self.hunt)]
-        window, rows, columns = min(windows, key=lambda found: int(found[0].mask.sum()))
+        window, rows, columns = crop(drawn.clip, *size, multiple, generator)
         render, mask = self.networks.guide(window)
         latent = drawn.made
         if float(torch.rand(1, generator=generator)) >= self.config.own_latents:
@@ -117,19 +122,6 @@ class DecoderStage:
             figures.add(image, truth, mask)
             made, true = made + gradient_energy(image, mask), true + gradient_energy(truth, mask)
         return {**figures.psnr(), 'sharp': made / max(true, SMALLEST)}
-
-
-class FinishStage(DecoderStage):
-    """Train the decoder by squared error, relative to that of the filled render as PSNR's mean over clips is."""
-
-    name = 'finish'
-
-    def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """Decode windows of clips and compare with the truth."""
-        windows = self.decoded(batch_size, generator)
-        square = (windows.image - windows.truth).square().mean(dim=(1, 2, 3, 4))
-        return (square / (windows.filled + LEAST_SQUARE)).mean(), {
-            'psnr': float(-10 * torch.log10(square.detach().mean()))}
 
 
 def gradient_energy(image: Tensor, mask: Tensor) -> float:

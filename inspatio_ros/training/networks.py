@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from inspatio_ros.config import GeneratorConfig
 from inspatio_ros.evaluation.ablation import AblatedBlocks, taken_away
+from inspatio_ros.spatial.grain import GrainField
 from inspatio_ros.spatial.positions import BlockPositions, BlockViews, block_positions, latent_views
 from inspatio_ros.star.autoencoder import TinyAutoencoder
 from inspatio_ros.star.cache import Cache
@@ -55,6 +56,12 @@ class Networks:
         filled, mask = unit(clips.filled.to(self.device)), clips.mask.to(self.device, torch.float32)
         # What filling makes of a render that shows nothing: mid grey.
         return (torch.full_like(filled, 0.5), torch.zeros_like(mask)) if self.hides_render else (filled, mask)
+
+    def grain(self, clips: Clips) -> Tensor:
+        """Give the noise that texture is made of, float32 [B, T, 1, H, W]."""
+        views, mask = clips.views.to(self.device), clips.mask.to(self.device)
+        return torch.cat([GrainField().look(views.K[i:i + 1], views.block.sample(i), mask[i:i + 1])
+                          for i in range(len(clips))])
 
     @torch.no_grad()
     def conditions(self, clips: Clips) -> Conditions:
@@ -126,10 +133,11 @@ class Networks:
         return draw_noise(self.blocks, blocks, batch, generator)
 
     @torch.no_grad()
-    def generate(self, clips: Clips, generator: torch.Generator) -> Tensor:
+    def generate(self, clips: Clips, generator: torch.Generator, texture: bool = False) -> Tensor:
         """Generate whole clips as the simulator does: float32 [B, T, 3, H, W] in [0, 1]."""
         latent = self.roll_out_whole(self.conditions(clips), generator)
-        return self.autoencoder.decode(latent, self.guide(clips)).float()
+        guide = self.guide(clips)
+        return self.autoencoder.decode(latent, (*guide, self.grain(clips)) if texture else guide).float()
 
     @torch.no_grad()
     def roll_out_whole(self, conditions: Conditions, generator: torch.Generator) -> Tensor:
@@ -137,10 +145,11 @@ class Networks:
         last = len(self.config.scheduler.denoising_steps) - 1
         return self.roll_out(conditions, self.draw_noise(len(conditions.render), generator), last)
 
-    def leave_mend(self) -> None:
-        """Keep what mends known pixels as it is: it has a stage of its own."""
-        if self.autoencoder.mend is not None:
-            self.autoencoder.mend.requires_grad_(False)
+    def leave_mend_and_texture(self) -> None:
+        """Keep what mends known pixels and what gives holes texture as they are: they have stages of their own."""
+        for part in (self.autoencoder.mend, self.autoencoder.texture):
+            if part is not None:
+                part.requires_grad_(False)
 
     def modules(self) -> dict[str, nn.Module]:
         """Name the networks."""

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stages that nano is trained in, one after the other.
 
-1. `autoencoder`: true clips through the tiny autoencoder, its decoder guided by the render (`mend` and `sharpen`, in
-   files of their own, go on with the decoder).
+1. `autoencoder`: true clips through the tiny autoencoder, its decoder guided by the render (`mend`, `finish` and
+   `texture`, in files of their own, go on with the decoder).
 2. `initialisation`: the transformer in latents, block-wise with reference, history and render (the paper's
    multi-condition causal initialisation), at the sampler's own noise levels.
 3. `joint`: transformer and decoder together on pixels, on roll-outs of the transformer itself (self-forcing).
@@ -58,12 +58,14 @@ class LossConfig:
     weigh_channels: bool = False
     #: Whether the transformer starts from nothing, and then with heads that look about their own place.
     local_start: bool = False
-    #: Weight of the adversary in the sharpening, as a share of the squared error's own gradient.
-    sharpness: float = 0.5
-    #: In the sharpening: clips that the student rolls out, and the share of windows that are decoded from what it made
-    #: of them; the others are decoded from true latents.
+    #: In the stages that end the decoder's training: clips that the student rolls out; and, in the first, the share of
+    #: windows that are decoded from what it made of them; the others are decoded from true latents.
     rolled_out: int = 256
     own_latents: float = 0.7
+    #: In the training of texture, beside the discriminator's judgement: weights of the squared error in holes, and of how
+    #: much less or more neighbouring pixels differ there than the truth's; both relative to the error without it.
+    faithfulness: float = 3.
+    variation: float = 300.
     #: Weight of the pooled squared error beside the relative one, in the joint stage.
     pooled: float = 50.
     #: Weight of the latents' squared error in the joint stage.
@@ -78,7 +80,7 @@ class AutoencoderStage:
     def __init__(self, networks: Networks, clips: ClipSource, held_out: ClipSource, config: LossConfig) -> None:
         self.networks, self.clips, self.held_out, self.config = networks, clips, held_out, config
         self.modules: dict[str, nn.Module] = {'autoencoder': networks.autoencoder}
-        networks.leave_mend()
+        networks.leave_mend_and_texture()
         if networks.config.autoencoder.linear and not networks.trained:
             start_from_components(networks.autoencoder, clips)
 
@@ -203,7 +205,7 @@ class JointStage:
         self.networks, self.clips, self.held_out, self.config = networks, clips, held_out, config
         for part in networks.autoencoder.encoding_parts():
             part.requires_grad_(False)
-        networks.leave_mend()
+        networks.leave_mend_and_texture()
         self.modules: dict[str, nn.Module] = networks.modules()
 
     def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:

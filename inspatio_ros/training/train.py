@@ -36,9 +36,9 @@ from inspatio_ros.training.memory import keep_freed_memory
 from inspatio_ros.training.mend import MendStage
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.scenes import ENDLESS, EndlessConfig, open_endless
-from inspatio_ros.training.sharpen import SharpenStage
 from inspatio_ros.training.stages import AutoencoderStage, InitialisationStage, JointStage, LossConfig
 from inspatio_ros.training.teachers import TeacherConfig
+from inspatio_ros.training.texture import TextureStage
 from inspatio_ros.training.trainer import Trainer, TrainerConfig
 from inspatio_ros.training.widen import origin, start_from
 
@@ -65,9 +65,9 @@ class Plan:
 
 #: The stages that a generator is trained in, one after the other, those of them that the configuration lists.
 STAGES = {stage.name: stage for stage in (AutoencoderStage, MendStage, InitialisationStage, JointStage, FinishStage,
-                                          SharpenStage)}
+                                          TextureStage)}
 #: Stages that train the autoencoder alone, which ablations of the transformer share.
-PIXEL_STAGES = (AutoencoderStage.name, MendStage.name, FinishStage.name, SharpenStage.name)
+PIXEL_STAGES = (AutoencoderStage.name, MendStage.name, FinishStage.name, TextureStage.name)
 #: Exit code after Ctrl-C, as a shell gives it.
 INTERRUPTED = 128 + signal.SIGINT
 #: What a configuration file may hold.
@@ -86,7 +86,7 @@ def read_plan(path: Path) -> Plan:
         raise ConfigurationError(f'{path}: unknown key {unknown[0]!r}; it takes {", ".join(KEYS)}')
     seed = int(plain.get('seed', 0))
     stages = {key: _read_stages(path, plain.get(key, {}), known, seed)
-              for key, known in (('stages', tuple(STAGES)), ('further_stages', (SharpenStage.name, *FURTHER_STAGES)))}
+              for key, known in (('stages', tuple(STAGES)), ('further_stages', FURTHER_STAGES))}
     return Plan(from_dict(GeneratorConfig, plain['generator']), from_dict(LossConfig, plain.get('loss', {})),
                 stages['stages'], seed, stages['further_stages'],
                 read_settings(TeacherConfig, plain.get('teacher', {})),

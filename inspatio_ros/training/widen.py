@@ -14,7 +14,7 @@ from torch import Tensor
 
 from inspatio_ros.config import TransformerConfig
 from inspatio_ros.errors import WeightsError
-from inspatio_ros.star.autoencoder import cut_time_growth
+from inspatio_ros.star.autoencoder import TinyAutoencoder, cut_time_growth
 from inspatio_ros.star.checkpoint import TensorFile, find_file, load_module
 from inspatio_ros.star.pipeline import AUTOENCODER_FILES, TEXT_FILES
 from inspatio_ros.star.text import load_embedding
@@ -57,11 +57,18 @@ def start_from(networks: Networks, folder: Path) -> None:
     config = networks.config
     load_widened(networks.transformer, find_file(folder, TRANSFORMER_FILES, 'transformer'))
     load_module(networks.autoencoder, find_file(folder, AUTOENCODER_FILES, 'autoencoder'), networks.device,
-                amend=partial(cut_time_growth, config=config.autoencoder))
+                amend=partial(_with_texture, autoencoder=networks.autoencoder))
     text = load_embedding(find_file(folder, TEXT_FILES, 'text embedding'), config.transformer.text_dim,
                           config.transformer.text_len)
     networks.text = networks.blocks.text_embedding = text.to(networks.device)
     networks.trained = True
+
+
+def _with_texture(state: dict[str, Tensor], autoencoder: TinyAutoencoder) -> dict[str, Tensor]:
+    """Amend an autoencoder's tensors: what gives texture, where they lack it, is as it is untrained."""
+    own = {f'texture.{name}': value for name, value in autoencoder.texture.state_dict().items()
+           } if autoencoder.texture is not None else {}
+    return {**own, **cut_time_growth(state, autoencoder.config)}
 
 
 def origin(folder: Path) -> dict[str, Any]:
