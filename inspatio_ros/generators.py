@@ -134,7 +134,7 @@ def check_name(name: str) -> None:
 
 def open_generator(name: str, camera: PinholeCamera, *, width: int | None = None, height: int | None = None,
                    device: str = 'cpu', fill: str = 'smooth', weights: str | Path | None = None,
-                   frames_per_block: int | None = None, speed: str = 'exact') -> Generator:
+                   frames_per_block: int | None = None, speed: str = 'exact', texture: bool = True) -> Generator:
     """Open a generator by name.
 
     Args:
@@ -146,6 +146,7 @@ def open_generator(name: str, camera: PinholeCamera, *, width: int | None = None
         weights: folder of the weights; by default the packaged ones or INSPATIO_WEIGHTS.
         frames_per_block: for `render` only; STAR's blocks have the size they were trained with.
         speed: one of SPEEDS; `render` has only one.
+        texture: whether regions that are made up get texture, by weights that can (nano's).
 
     Raises:
         ConfigurationError: the name, the size, the fill or the speed is not one that works.
@@ -156,4 +157,5 @@ def open_generator(name: str, camera: PinholeCamera, *, width: int | None = None
     if name == 'render':
         return RenderGenerator(camera, width, height, fill, frames_per_block=frames_per_block)
     from inspatio_ros.star.pipeline import StarPipeline
-    return StarPipeline.load(name, weights, device=device, width=width, height=height, speed=speed)
+    return StarPipeline.load(name, weights, device=device, width=width, height=height, speed=speed,
+                             texture=texture)

@@ -46,6 +46,7 @@ class WorldSimulator:
         speed: one of generators.SPEEDS.
         look_ahead: whether `prepare` renders in the background; by default on a GPU, as on a CPU it would only take
             the cores that generation needs (docs/performance.md).
+        texture: whether regions that are made up get texture, by weights that can (nano's).
 
     Raises:
         ConfigurationError, WeightsError: see open_generator.
@@ -55,7 +56,8 @@ class WorldSimulator:
     def __init__(self, reference: Reference, generator: str | Generator = 'render', width: int | None = None,
                  height: int | None = None, seed: int = 0, device: str = 'auto', fill: str = 'smooth',
                  weights: str | Path | None = None, max_views: int = 4,
-                 frames_per_block: int | None = None, speed: str = 'exact', look_ahead: bool | None = None) -> None:
+                 frames_per_block: int | None = None, speed: str = 'exact', look_ahead: bool | None = None,
+                 texture: bool = True) -> None:
         from inspatio_ros.generators import open_generator
         from inspatio_ros.spatial.constraint import SpatialConstraint
         from inspatio_ros.spatial.host import HostCopies
@@ -65,7 +67,7 @@ class WorldSimulator:
         if isinstance(generator, str):
             generator = open_generator(generator, reference.camera, width=width, height=height, device=self.device,
                                        fill=fill, weights=weights, frames_per_block=frames_per_block,
-                                       speed=speed)
+                                       speed=speed, texture=texture)
         self._generator = generator
         self.name = self._generator.name
         self.width, self.height = self._generator.width, self._generator.height

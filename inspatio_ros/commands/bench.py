@@ -142,7 +142,7 @@ def _compare_speeds(args: argparse.Namespace) -> dict[str, Any]:
     reference = open_reference(args.reference)
     simulators, reports = {}, {}
     for speed in args.compare:
-        pipeline = StarPipeline.load(name, args.weights, device, width, height, speed=speed)
+        pipeline = StarPipeline.load(name, args.weights, device, width, height, speed=speed, texture=args.texture)
         simulators[speed] = WorldSimulator(reference, pipeline, seed=args.seed, device=device)
         reports[speed] = pipeline.speed_report
         print(f'{speed}: {describe(reports[speed])}', flush=True)
@@ -176,7 +176,7 @@ def _simulator(args: argparse.Namespace, generator: str,
     width, height = args.size or (RENDER_SIZE if generator == 'render' else (None, None))
     reference = open_reference(args.reference)
     simulator = WorldSimulator(reference, generator, width, height, args.seed, args.device, weights=args.weights,
-                               speed=args.speed, look_ahead=look_ahead)
+                               speed=args.speed, look_ahead=look_ahead, texture=args.texture)
     try:
         yield simulator, drive(reference, simulator.frame_rate, lambda time: scripted_twist(time, math.inf))
     finally:
@@ -203,7 +203,7 @@ def _soak_node(args: argparse.Namespace, generator: str) -> dict[str, Any]:
     from inspatio_ros.demo.run import DemoOptions, drive_node
     from inspatio_ros.evaluation.benchmark import MIB, growth, resident_bytes
     options = DemoOptions(args.reference, generator, args.size, args.soak, args.weights, args.seed, args.device,
-                          speed=args.speed)
+                          speed=args.speed, texture=args.texture)
     samples = []
 
     def watch(elapsed: float, node: Child, _: Child) -> None:

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the demo; 0 if all it promises holds."""
     from inspatio_ros.demo.run import DemoError, DemoOptions, run_demo
     asked = DemoOptions(args.reference, args.generator, args.size, args.duration, args.weights, args.seed, args.device,
-                        args.domain, args.speed)
+                        args.domain, args.speed, args.texture)
     with options.output_folder(args.output, OUTPUTS, force=True) as folder:
         summary = run_demo(asked, folder, lambda line: print(line, flush=True))
     print(describe(summary, args.output))

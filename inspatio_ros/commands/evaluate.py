@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--weights', metavar='DIR', help='folder of the weights that are not in the package')
     parser.add_argument('--clips', type=options.count, metavar='N', help="clips to run (default: the suite's own)")
     parser.add_argument('--ablate', nargs='+', metavar='NAME',
-                        help='measure the generator also with no_reference, no_history, no_cache or no_render '
-                             '(default: what the suite asks for)')
+                        help='measure the generator also with no_reference, no_history, no_cache, no_render or '
+                             'no_texture (default: what the suite asks for)')
     parser.add_argument('--inpainter', metavar='FILE', help='measure this convolutional in-painter among the baselines')
     parser.add_argument('--features', metavar='DIR',
                         help='folder of the nano weights in whose latents distances are taken (default: the package)')

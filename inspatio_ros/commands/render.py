@@ -82,7 +82,7 @@ def _open(args: argparse.Namespace) -> tuple[Reference, list[int], WorldSimulato
     width, height = args.size or (None, None)
     simulator = WorldSimulator(reference.without(held_out) if held_out else reference, args.generator, width, height,
                                args.seed, args.device, weights=args.weights,
-                               frames_per_block=1 if held_out else None, speed=args.speed)
+                               frames_per_block=1 if held_out else None, speed=args.speed, texture=args.texture)
     if held_out:
         return reference, held_out, simulator, Trajectory(reference.times[held_out], reference.T_world_camera[held_out])
     trajectory = read_trajectory(args.trajectory, frame_rate=simulator.frame_rate,

@@ -44,6 +44,7 @@ class DemoOptions:
     device: str = 'auto'
     domain: int | None = None
     speed: str = 'exact'
+    texture: bool = True
 
     def node_parameters(self) -> dict[str, Any]:
         """Give the node's parameters."""
@@ -51,7 +52,8 @@ class DemoOptions:
         reference = self.reference if self.reference == SAMPLE else str(Path(self.reference).resolve())
         weights = str(Path(self.weights).resolve()) if self.weights else ''
         return {'reference': reference, 'generator': self.generator, 'width': width, 'height': height,
-                'weights': weights, 'speed': self.speed, 'seed': self.seed, 'device': self.device, 'autostart': True,
+                'weights': weights, 'speed': self.speed, 'texture': self.texture, 'seed': self.seed,
+                'device': self.device, 'autostart': True,
                 # Every frame shall be an image, whoever listens: the frames are counted to know their scene time.
                 'idle_unheard': False}
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from inspatio_ros.errors import ConfigurationError
-from inspatio_ros.evaluation.ablation import ablate, taken_away
+from inspatio_ros.evaluation.ablation import MEASURED, ablate, taken_away
 from inspatio_ros.evaluation.suites import SIZE
 from inspatio_ros.generators import Generator, open_generator
 from inspatio_ros.geometry import PinholeCamera
@@ -99,7 +99,7 @@ def observe(whole: Generator, ablations: tuple[str, ...] = ()) -> dict[str, Obse
     """Give a generator, and its ablations where it is STAR: label -> generator, the whole one first."""
     candidates = {whole.name: Observed(whole)}
     for ablation in ablations:
-        taken = taken_away(ablation)
+        taken = taken_away(ablation, MEASURED)
         if not isinstance(whole, StarPipeline):
             raise ConfigurationError(f'{whole.name} has nothing that {ablation} could take away; '
                                      'ablations are for nano and 1.3b')

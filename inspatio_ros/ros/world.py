@@ -127,7 +127,7 @@ def open_world(settings: Settings, now: Callable[[], float]) -> World:
     simulator = WorldSimulator(
         reference, settings.generator, settings.width or None, settings.height or None, settings.seed, settings.device,
         settings.fill, settings.weights or None, settings.max_views, settings.frames_per_block or None,
-        settings.speed)
+        settings.speed, texture=settings.texture)
     start = start_frame(reference.T_world_camera[0], reference.up, settings.mount, settings.mount_height)
     frame_rate = settings.frame_rate or simulator.frame_rate
     _read_ahead(reference)

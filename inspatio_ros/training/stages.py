@@ -62,8 +62,8 @@ class LossConfig:
     #: windows that are decoded from what it made of them; the others are decoded from true latents.
     rolled_out: int = 256
     own_latents: float = 0.7
-    #: In the training of texture, beside the discriminator's judgement: weights of the squared error in holes, and of how
-    #: much less or more neighbouring pixels differ there than the truth's; both relative to the error without it.
+    #: In the training of texture, beside the discriminator's judgement: weights of the squared error in holes, and of
+    #: how much less or more neighbouring pixels differ there than the truth's; both relative to the error without it.
     faithfulness: float = 3.
     variation: float = 300.
     #: Weight of the pooled squared error beside the relative one, in the joint stage.
