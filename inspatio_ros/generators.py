@@ -134,7 +134,7 @@ def check_name(name: str) -> None:
 
 def open_generator(name: str, camera: PinholeCamera, *, width: int | None = None, height: int | None = None,
                    device: str = 'cpu', fill: str = 'smooth', weights: str | Path | None = None,
-                   frames_per_block: int | None = None, speed: str = 'exact', texture: bool = True) -> Generator:
+                   frames_per_block: int | None = None, speed: str = 'exact', texture: bool = False) -> Generator:
     """Open a generator by name.
 
     Args:

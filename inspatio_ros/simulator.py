@@ -57,7 +57,7 @@ class WorldSimulator:
                  height: int | None = None, seed: int = 0, device: str = 'auto', fill: str = 'smooth',
                  weights: str | Path | None = None, max_views: int = 4,
                  frames_per_block: int | None = None, speed: str = 'exact', look_ahead: bool | None = None,
-                 texture: bool = True) -> None:
+                 texture: bool = False) -> None:
         from inspatio_ros.generators import open_generator
         from inspatio_ros.spatial.constraint import SpatialConstraint
         from inspatio_ros.spatial.host import HostCopies

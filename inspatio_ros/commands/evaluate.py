@@ -30,8 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--weights', metavar='DIR', help='folder of the weights that are not in the package')
     parser.add_argument('--clips', type=options.count, metavar='N', help="clips to run (default: the suite's own)")
     parser.add_argument('--ablate', nargs='+', metavar='NAME',
-                        help='measure the generator also with no_reference, no_history, no_cache, no_render or '
-                             'no_texture (default: what the suite asks for)')
+                        help='measure the generator also with no_reference, no_history, no_cache or no_render '
+                             '(default: what the suite asks for)')
+    parser.add_argument('--texture', action=argparse.BooleanOptionalAction,
+                        help='measure nano also with texture in what is made up (default: the suite scenes alone)')
     parser.add_argument('--inpainter', metavar='FILE', help='measure this convolutional in-painter among the baselines')
     parser.add_argument('--features', metavar='DIR',
                         help='folder of the nano weights in whose latents distances are taken (default: the package)')
@@ -51,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
     from inspatio_ros.simulator import resolve_device
     suite, device = _suite(args), resolve_device(args.device)
     with options.output_folder(args.output, OUTPUTS, args.force) as folder:
-        candidates = open_candidates(args.generator, _ablations(args, suite), args.weights, args.size, device)
+        candidates = open_candidates(args.generator, _ablations(args, suite), args.weights, args.size, device,
+                                     suite.texture if args.texture is None else args.texture)
         setting = Setting(args.seed, device, open_inpainter(args.inpainter, device) if args.inpainter else None,
                           open_autoencoder(args.features, device), lambda line: print(line, flush=True))
         result = evaluate(suite, candidates, setting)

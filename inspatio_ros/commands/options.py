@@ -62,9 +62,9 @@ def add_world(parser: argparse.ArgumentParser, generator: str | None, own_size: 
                         help=f'image size, multiples of 16 (default: {own_size})')
     parser.add_argument('--speed', default='exact', metavar='NAME',
                         help='how nano and 1.3b are made fast: plain, exact, compiled, fast, float8 (default: exact)')
-    parser.add_argument('--texture', action=argparse.BooleanOptionalAction, default=True,
-                        help='texture in regions that nobody recorded, by nano (default: yes; without, they are smooth '
-                             'and nearer to the truth pixel by pixel)')
+    parser.add_argument('--texture', action='store_true',
+                        help='texture in regions that are made up, by nano: they look more like the scene, and are '
+                             'farther from it pixel by pixel')
     parser.add_argument('--weights', metavar='DIR', help='folder of the weights that are not in the package')
     parser.add_argument('--seed', type=int, default=0, help='same seed, same frames (default: 0)')
     parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda' (default: auto)")

@@ -44,7 +44,7 @@ class DemoOptions:
     device: str = 'auto'
     domain: int | None = None
     speed: str = 'exact'
-    texture: bool = True
+    texture: bool = False
 
     def node_parameters(self) -> dict[str, Any]:
         """Give the node's parameters."""

@@ -8,7 +8,6 @@ without the part are measured with the same ablation (docs/evaluation.md).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -24,15 +23,13 @@ if TYPE_CHECKING:
 #: What each ablation takes away.
 ABLATIONS = {'no_reference': {'reference'}, 'no_history': {'history'}, 'no_cache': {'reference', 'history'},
              'no_render': {'render'}}
-#: What can be taken away when weights are measured: the texture of made-up regions too, which comes after generation.
-MEASURED = {**ABLATIONS, 'no_texture': {'texture'}}
 
 
-def taken_away(ablation: str, known: Mapping[str, set[str]] = ABLATIONS) -> set[str]:
+def taken_away(ablation: str) -> set[str]:
     """Give what an ablation takes away; none for ''. Raises ConfigurationError for a name that is not known."""
-    if ablation and ablation not in known:
-        raise ConfigurationError(f'ablation {ablation!r} is unknown; choose one of {", ".join(known)}')
-    return known.get(ablation, set())
+    if ablation and ablation not in ABLATIONS:
+        raise ConfigurationError(f'ablation {ablation!r} is unknown; choose one of {", ".join(ABLATIONS)}')
+    return ABLATIONS.get(ablation, set())
 
 
 class AblatedBlocks(BlockGenerator):
@@ -59,13 +56,17 @@ class AblatedBlocks(BlockGenerator):
 
 
 def ablate(pipeline: StarPipeline, ablation: str) -> StarPipeline:
-    """Give a pipeline with the same networks which lacks what the ablation names: in its cache, or texture."""
-    taken = taken_away(ablation, MEASURED)
-    twin = type(pipeline)(pipeline.config, pipeline.transformer, pipeline.autoencoder, pipeline.blocks.text_embedding,
-                          texture=pipeline.texture and 'texture' not in taken)
-    twin.blocks = AblatedBlocks(pipeline.blocks, taken)
-    twin.reset()
-    return twin
+    """Give a pipeline with the same networks whose cache lacks what the ablation names."""
+    made = twin(pipeline, pipeline.texture)
+    made.blocks = AblatedBlocks(pipeline.blocks, taken_away(ablation))
+    made.reset()
+    return made
+
+
+def twin(pipeline: StarPipeline, texture: bool) -> StarPipeline:
+    """Give a pipeline with the same networks, with or without texture in what is made up."""
+    return type(pipeline)(pipeline.config, pipeline.transformer, pipeline.autoencoder, pipeline.blocks.text_embedding,
+                          texture=texture)
 
 
 def _second_half(rotary: Rotary) -> Rotary:

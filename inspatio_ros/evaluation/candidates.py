@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from inspatio_ros.errors import ConfigurationError
-from inspatio_ros.evaluation.ablation import MEASURED, ablate, taken_away
-from inspatio_ros.evaluation.suites import SIZE
+from inspatio_ros.evaluation.ablation import ablate, taken_away, twin
+from inspatio_ros.evaluation.suites import SIZE, TEXTURE
 from inspatio_ros.generators import Generator, open_generator
 from inspatio_ros.geometry import PinholeCamera
 from inspatio_ros.spatial.fill import METHODS, fill
@@ -83,8 +83,11 @@ def _nothing_like(condition: Condition) -> Condition:
 
 
 def open_candidates(name: str, ablations: tuple[str, ...] = (), weights: str | Path | None = None,
-                    size: tuple[int, int] | None = None, device: str = 'cpu') -> dict[str, Observed]:
+                    size: tuple[int, int] | None = None, device: str = 'cpu',
+                    texture: bool = False) -> dict[str, Observed]:
     """Open a generator, and the same networks once more for each ablation: label -> generator, the whole one first.
+
+    `texture`: and once more with texture in what is made up, where the weights can.
 
     The `render` generator has the suites' size unless another is asked for; STAR has its own.
     """
@@ -92,14 +95,16 @@ def open_candidates(name: str, ablations: tuple[str, ...] = (), weights: str | P
     # The recording's camera decides a default size only, which is given here.
     whole = open_generator(name, PinholeCamera(1., 1., 0., 0., *SIZE), width=width, height=height, device=device,
                            weights=weights)
-    return observe(whole, ablations)
+    return observe(whole, ablations, texture)
 
 
-def observe(whole: Generator, ablations: tuple[str, ...] = ()) -> dict[str, Observed]:
-    """Give a generator, and its ablations where it is STAR: label -> generator, the whole one first."""
+def observe(whole: Generator, ablations: tuple[str, ...] = (), texture: bool = False) -> dict[str, Observed]:
+    """Give a generator, and its variants where it is STAR: label -> generator, the whole one first."""
     candidates = {whole.name: Observed(whole)}
+    if texture and isinstance(whole, StarPipeline) and whole.autoencoder.texture is not None:
+        candidates[f'{whole.name} {TEXTURE}'] = Observed(twin(whole, texture=True))
     for ablation in ablations:
-        taken = taken_away(ablation, MEASURED)
+        taken = taken_away(ablation)
         if not isinstance(whole, StarPipeline):
             raise ConfigurationError(f'{whole.name} has nothing that {ablation} could take away; '
                                      'ablations are for nano and 1.3b')

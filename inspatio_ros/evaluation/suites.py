@@ -23,6 +23,8 @@ from inspatio_ros.scenes.paths import body_pose, leave, random_path
 from inspatio_ros.scenes.raycast import clearance, raycast
 from inspatio_ros.scenes.scene import Scene
 
+#: The variant of a generator that gives texture to what is made up, behind the generator's name.
+TEXTURE = 'texture'
 #: Size that the suites are meant for.
 SIZE = (192, 128)
 #: Frames of STAR's first block and of the others, and the stills of a static recording that it gives a block.
@@ -78,7 +80,8 @@ class Loop:
 class Suite:
     """A named set of clips. `clip(index, width, height)` makes one; `loop`, if there is one, measures drift.
 
-    `gain_fit`: colours are compared after a gain fit too; `ablations`: what is taken away from STAR beside the whole.
+    `gain_fit`: colours are compared after a gain fit too; `ablations`: what is taken away from STAR beside the whole;
+    `texture`: STAR is measured also with texture in what it makes up.
     """
 
     name: str
@@ -88,6 +91,7 @@ class Suite:
     loop: Callable[[int, int], Loop] | None = None
     gain_fit: bool = False
     ablations: tuple[str, ...] = ()
+    texture: bool = False
 
 
 def open_suite(name: str, count: int | None = None, reference: Reference | None = None) -> Suite:
@@ -118,7 +122,8 @@ def open_suite(name: str, count: int | None = None, reference: Reference | None 
 
 def _scenes(count: int | None) -> Suite:
     return Suite('scenes', 'unseen procedural scenes; paths leave the recording by up to '
-                 f'{LEAVE_DISTANCE} m and {np.degrees(LEAVE_ANGLE):.0f} degrees', count or 24, _leaving_clip)
+                 f'{LEAVE_DISTANCE} m and {np.degrees(LEAVE_ANGLE):.0f} degrees', count or 24, _leaving_clip,
+                 texture=True)
 
 
 def _leaving_clip(index: int, width: int, height: int) -> Clip:

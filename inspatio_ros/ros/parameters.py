@@ -103,8 +103,8 @@ class Settings:
     speed: str = _parameter('exact', 'how nano and 1.3b are made fast: exact (the same numbers everywhere), compiled '
                             '(a minute at the first start), fast (8-bit on a CPU, compiled on a GPU), float8, plain',
                             choices=SPEEDS)
-    texture: bool = _parameter(True, 'whether nano gives texture to what nobody recorded; without, it is smooth '
-                               'and nearer to the truth pixel by pixel')
+    texture: bool = _parameter(False, 'nano: texture in what is made up; it looks more like the scene, and is farther '
+                               'from it pixel by pixel')
     seed: int = _parameter(0, 'same seed, same recording, same poses: same frames', bounds=(0, 2**31 - 1))
     fill: str = _parameter('smooth', 'how the render generator fills what was not seen', choices=FILLS)
     max_views: int = _parameter(4, 'frames of a static recording that are fused into one render', bounds=(1, 16))

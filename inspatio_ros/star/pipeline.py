@@ -67,7 +67,7 @@ class StarPipeline:
     """
 
     def __init__(self, config: GeneratorConfig, transformer: DiffusionTransformer, autoencoder: TinyAutoencoder,
-                 text_embedding: Tensor, seed: int = 0, speed: str | Speed = 'plain', texture: bool = True) -> None:
+                 text_embedding: Tensor, seed: int = 0, speed: str | Speed = 'plain', texture: bool = False) -> None:
         self.config = config
         self.texture = texture and autoencoder.texture is not None
         self.transformer = transformer.eval().requires_grad_(False)
@@ -84,7 +84,7 @@ class StarPipeline:
     @classmethod
     def load(cls, name: str, weights_dir: str | Path | None = None, device: torch.device | str = 'cpu',
              width: int | None = None, height: int | None = None, caption: str | None = None,
-             dtype: torch.dtype | None = None, speed: str | Speed = 'plain', texture: bool = True) -> StarPipeline:
+             dtype: torch.dtype | None = None, speed: str | Speed = 'plain', texture: bool = False) -> StarPipeline:
         """Load a generator by name.
 
         Args:

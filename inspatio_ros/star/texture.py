@@ -17,8 +17,8 @@ FOLD = 2
 #: Of what is below zero: adversarial training wants gradients everywhere.
 _SLOPE = 0.2
 _MID_GREY = 0.5
-#: Detail is what differs within squares of so many pixels, taken at every so many; what is coarser stays as it is.
-COARSE, STRIDE = 12, 4
+#: Detail is what differs within squares of so many cells, each of so many pixels; what is coarser stays as it is.
+COARSE, STRIDE = 3, 4
 #: Untrained weights are drawn from this seed: those of the networks beside it are the same with and without it.
 _SEED = 0
 
@@ -58,14 +58,13 @@ class Texture(nn.Module):
             beside = levels.pop()
             x = up(torch.cat([F.interpolate(x, beside.shape[-2:], mode='nearest'), beside], dim=1))
         detail = F.pixel_shuffle(self.out(x), FOLD)
-        detail = detail - _coarse(detail)
-        return image + (1 - mask) * detail.to(image.dtype)
+        return image + (1 - mask) * (detail - _coarse(detail)).to(image.dtype)
 
 
 def _coarse(image: Tensor) -> Tensor:
-    """Give the mean about each pixel: of squares about some pixels, interpolated between them."""
-    mean = F.avg_pool2d(image, COARSE, STRIDE, (COARSE - STRIDE) // 2, count_include_pad=False)
-    return F.interpolate(mean, scale_factor=STRIDE, mode='bilinear', align_corners=False)
+    """Give the mean about each pixel: of squares of COARSE cells of STRIDE pixels, interpolated between them."""
+    cells = F.avg_pool2d(F.avg_pool2d(image, STRIDE), COARSE, 1, COARSE // 2, count_include_pad=False)
+    return F.interpolate(cells, scale_factor=STRIDE, mode='bilinear', align_corners=False)
 
 
 def _layers(before: int, after: int, stride: int) -> nn.Sequential:

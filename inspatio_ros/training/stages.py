@@ -64,8 +64,8 @@ class LossConfig:
     own_latents: float = 0.7
     #: In the training of texture, beside the discriminator's judgement: weights of the squared error in holes, and of
     #: how much less or more neighbouring pixels differ there than the truth's; both relative to the error without it.
-    faithfulness: float = 3.
-    variation: float = 300.
+    faithfulness: float = 5.
+    variation: float = 600.
     #: Weight of the pooled squared error beside the relative one, in the joint stage.
     pooled: float = 50.
     #: Weight of the latents' squared error in the joint stage.

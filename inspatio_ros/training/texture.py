@@ -30,6 +30,8 @@ _SEED = 0x7E7
 HUNT = 4
 #: Pixels between those whose differences are compared.
 GAPS = (1, 2)
+#: Squared error (23 dB) below which a clip gains no more weight where differences are compared.
+USUAL_SQUARE = 5e-3
 #: The discriminator's learning rate, as a share of the texture's.
 RATE = 2.
 #: Windows begin on this grid, that of what the network folds and halves.
@@ -151,5 +153,5 @@ def _variation_apart(made: Tensor, truth: Tensor, mask: Tensor, before: Tensor) 
             count = both.sum(dim=(1, 2, 3, 4)).clamp_min(1.) * made.shape[2]
             energies = [((image.narrow(dim, gap, size) - image.narrow(dim, 0, size)).square() * both)
                         .sum(dim=(1, 2, 3, 4)) / count for image in (made, truth)]
-            total = total + ((energies[0] - energies[1]) / (before + LEAST_SQUARE)).square().mean()
+            total = total + ((energies[0] - energies[1]) / gap / (before + USUAL_SQUARE)).square().mean()
     return total / (2 * len(GAPS))
