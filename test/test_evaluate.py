@@ -338,6 +338,24 @@ def test_a_generator_that_paints_the_truth_meets_the_targets_of_scenes_and_the_s
     assert bad['known pixels, dB over the render'] is True
 
 
+def test_scenes_are_measured_with_texture_beside_what_is_shown_without():
+    config = replace(TINY_GUIDED, name='nano', width=48, height=32, positions='reprojected',
+                     autoencoder=replace(TINY_GUIDED.autoencoder, texture_width=6))
+    suite = open_suite('scenes', 2)
+    assert suite.texture
+    star = StarPipeline.random(config)
+    figures = evaluate(suite, observe(star, suite.ablations, suite.texture), quiet()).figures
+    plain, textured = (figures['candidates'][name] for name in ('nano', 'nano texture'))
+    assert plain['psnr']['known'] == textured['psnr']['known'] and plain['psnr']['holes'] != textured['psnr']['holes']
+    found = {target.what: target for target in targets(figures)}
+    sharp = found["gradient energy in holes, share of the truth's, with texture"]
+    assert sharp.value == textured['gradient_energy_in_holes'] != plain['gradient_energy_in_holes']
+    assert found['holes, with texture, dB over those without'].value == pytest.approx(
+        textured['psnr']['holes'] - plain['psnr']['holes'], abs=0.002)
+    without = StarPipeline.random(replace(config, autoencoder=TINY_GUIDED.autoencoder))
+    assert list(observe(without, (), True)) == ['nano'], 'weights that have no texture are measured without'
+
+
 def test_frechet_features_follow_the_pictures():
     autoencoder = TinyAutoencoder(TINY_GUIDED.autoencoder)
     images = np.stack([wall_image(x) for x in SIDEWAYS[:9]])

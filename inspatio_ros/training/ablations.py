@@ -84,9 +84,7 @@ def train_row(plan: Plan, row: Row, data: Path, run: Path, folder: Path, device:
     if row.tasks:
         for task in row.tasks:
             _share(run / TEACHER_OF[task], folder / TEACHER_OF[task])
-        # A decoder that was sharpened on its own would tell these rows from the others.
-        further = {name: stage for name, stage in plan.further.items() if name not in PIXEL_STAGES}
-        plan, start = replace(plan, jdmd=replace(plan.jdmd, tasks=row.tasks), further=further), None
+        plan, start = replace(plan, jdmd=replace(plan.jdmd, tasks=row.tasks)), None
     train(replace(plan, ablation=row.ablation), 'jdmd' if row.tasks else 'all', data, folder, device, weights=start)
     return _weights(folder / 'weights')
 
