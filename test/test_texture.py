@@ -210,6 +210,13 @@ def test_both_kinds_of_picture_show_the_same_where_it_is_known(clips):
     assert torch.equal(seen[0][known], seen[1][known]) and not torch.equal(seen[0], seen[1])
 
 
+def test_the_discriminator_starts_the_same_whatever_was_drawn_before(clips):
+    first = stage(clips).discriminator.state_dict()
+    torch.rand(7)
+    again = stage(clips).discriminator.state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+
+
 def test_a_run_that_was_cut_off_keeps_its_discriminator(clips, tmp_path):
     def trainer():
         return ScaledTrainer(stage(clips), SETTINGS, tmp_path)

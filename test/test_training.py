@@ -139,12 +139,13 @@ def test_checkpoint_of_another_configuration_names_the_first_difference(clips, t
 
 def test_every_stage_trains_and_the_weights_load_again(data, tmp_path):
     settings = TrainerConfig(steps=2, batch_size=2, save_every=2, log_every=1)
-    config = replace(TINY, autoencoder=replace(TINY.autoencoder, mend_width=8))
+    config = replace(TINY, positions='reprojected',
+                     autoencoder=replace(TINY.autoencoder, mend_width=8, texture_width=6))
     plan = Plan(config, replace(LOSS, rolled_out=2), {name: settings for name in STAGES}, 0)
     networks = train(plan, 'all', data, tmp_path)
     loaded = load_networks(tmp_path / 'weights')
     clip = next(ClipFolder(data / 'held_out').batches(1))
-    images = [nets.generate(clip, torch.Generator().manual_seed(1)) for nets in (networks, loaded)]
+    images = [nets.generate(clip, torch.Generator().manual_seed(1), texture=True) for nets in (networks, loaded)]
     torch.testing.assert_close(*images, rtol=0, atol=1e-4)
     assert images[0].shape == clip.truth.shape
     _, about = load_tensors(tmp_path / 'weights' / 'transformer.safetensors')
@@ -152,6 +153,22 @@ def test_every_stage_trains_and_the_weights_load_again(data, tmp_path):
     assert {path.name for path in (tmp_path / 'weights').iterdir()} == {
         'config.json', 'transformer.safetensors', 'autoencoder.safetensors', 'text.safetensors'}
     assert list((tmp_path / 'joint').glob('events.*'))
+
+
+def test_weights_without_texture_are_given_it(data, tmp_path):
+    once = TrainerConfig(steps=1, batch_size=2)
+    plain = replace(TINY, positions='reprojected')
+    textured = replace(plain, autoencoder=replace(plain.autoencoder, texture_width=6))
+    loss = replace(LOSS, rolled_out=2)
+    train(Plan(plain, loss, {'autoencoder': once, 'initialisation': once}, 0), 'all', data, tmp_path / 'run')
+    train(Plan(textured, loss, {'autoencoder': once, 'initialisation': once, 'texture': once}, 0), 'texture', data,
+          tmp_path / 'on', weights=tmp_path / 'run' / 'weights')
+    for name in ('transformer', 'autoencoder'):
+        before, after = (load_tensors(tmp_path / run / 'weights' / f'{name}.safetensors')[0] for run in ('run', 'on'))
+        assert all(torch.equal(value, after[key]) for key, value in before.items())
+        assert all(key.startswith('texture.') for key in after.keys() - before.keys())
+    assert {f'texture.{key}' for key in load_networks(tmp_path / 'on' / 'weights').autoencoder.texture.state_dict()
+            } == after.keys() - before.keys()
 
 
 def test_weights_are_trained_on_where_they_ended(data, tmp_path):

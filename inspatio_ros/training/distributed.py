@@ -28,7 +28,7 @@ from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.star.transformer import DiffusionTransformer
 from inspatio_ros.training.checkpoint import CheckpointError, first_difference
 from inspatio_ros.training.networks import Networks
-from inspatio_ros.training.optimizers import Optimizers, moments_under
+from inspatio_ros.training.optimizers import moments_under
 from inspatio_ros.training.sharded import ShardedFolder
 from inspatio_ros.training.trainer import Trainer, TrainerConfig
 
@@ -195,19 +195,8 @@ class ScaledTrainer(Trainer):
                 shard(net, torch.device(device))
         self._trained, self._all = trained, trained + frozen
         super().__init__(stage, config, output, device, description)
-        self.rates = getattr(stage, 'rates', None)
-        self._group_by_module()
         if self.sharded:
             self.checkpoints = ShardedFolder(output / 'checkpoints')
-
-    def _group_by_module(self) -> None:
-        """Give each module with a rate of its own a group of the optimiser."""
-        groups = {'': self.parameters}
-        if self.rates is not None:
-            groups = {module: {name: value for name, value in self.parameters.items() if name.split('.')[0] == module}
-                      for module in self.stage.modules}
-        self.optimizers = Optimizers(self.config, groups, self.rates)
-        self.groups = {group: list(parameters.values()) for group, parameters in groups.items()}
 
     def take_step(self) -> tuple[float, dict[str, float]]:
         """Take one optimiser step from `accumulate` batches on every rank."""
@@ -258,8 +247,8 @@ class ScaledTrainer(Trainer):
 
     def _clip(self) -> dict[str, float]:
         norms = {}
-        for name, values in self.groups.items():
-            reached = [value for value in values if value.grad is not None]
+        for name, parameters in self.groups.items():
+            reached = [value for value in parameters.values() if value.grad is not None]
             if reached:
                 norm = whole(nn.utils.clip_grad_norm_(reached, self.config.clip))
                 self._check_all_finite('gradient', norm)

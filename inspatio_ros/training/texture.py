@@ -24,7 +24,7 @@ from inspatio_ros.training.measure import SEED, Figures
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.stages import LEAST_SQUARE, LossConfig
 
-#: Keeps the draws of the pool apart from those of a trainer's steps.
+#: Of the pool and of the discriminator's start, apart from the draws of a trainer's steps.
 _SEED = 0x7E7
 #: Windows that are drawn for one that is used, the one with the most hole pixels.
 HUNT = 4
@@ -62,7 +62,10 @@ class TextureStage:
             raise ConfigurationError('stage texture has nothing to train: autoencoder.texture_width is 0')
         self.networks, self.clips, self.held_out, self.config = networks, clips, held_out, config
         self.texture = networks.autoencoder.texture.requires_grad_(True)
-        self.discriminator = Discriminator(networks.config.autoencoder.image_channels).to(networks.device)
+        # The same start whatever was trained before in this process.
+        with torch.random.fork_rng():
+            torch.manual_seed(_SEED)
+            self.discriminator = Discriminator(networks.config.autoencoder.image_channels).to(networks.device)
         self.modules: dict[str, nn.Module] = {'texture': self.texture, 'discriminator': self.discriminator}
         self.rates = {'texture': 1., 'discriminator': RATE}
         self._pool: list[_Made] = []

@@ -93,7 +93,12 @@ class Trainer:
         self.checkpoints = CheckpointFolder(output / 'checkpoints')
         self.parameters = {f'{module}.{name}': value for module, net in stage.modules.items()
                            for name, value in net.named_parameters() if value.requires_grad}
-        self.optimizers = Optimizers(config, {'': self.parameters})
+        #: Shares of the learning rate, by module, where a stage has them; and the parameters, by what shares a rate.
+        self.rates: dict[str, float] | None = getattr(stage, 'rates', None)
+        self.groups = {'': self.parameters} if self.rates is None else {
+            module: {name: value for name, value in self.parameters.items() if name.split('.')[0] == module}
+            for module in stage.modules}
+        self.optimizers = Optimizers(config, self.groups, self.rates)
         self.ema = {name: value.detach().clone() for name, value in self.parameters.items()}
         self.step = 0
 
