@@ -54,7 +54,7 @@ class Wall(Reference):
 def star(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let 'nano' be a tiny instance of the real class."""
     def load(name: str, weights: object, device: str, width: int | None, height: int | None,
-             speed: str) -> StarPipeline:
+             speed: str, texture: bool) -> StarPipeline:
         return StarPipeline.random(replace(TINY_GUIDED, name='nano', width=width, height=height), speed=speed)
     monkeypatch.setattr(StarPipeline, 'load', load)
 
