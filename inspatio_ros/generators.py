@@ -149,12 +149,15 @@ def open_generator(name: str, camera: PinholeCamera, *, width: int | None = None
         texture: whether regions that are made up get texture, by weights that can (nano's).
 
     Raises:
-        ConfigurationError: the name, the size, the fill or the speed is not one that works.
+        ConfigurationError: the name, size, fill or speed is not one that works, or there is nothing to give texture.
         WeightsError: the weights are missing or do not fit.
 
     """
     check_name(name)
     if name == 'render':
+        if texture:
+            raise ConfigurationError("the generator 'render' makes nothing up that could get texture; choose nano, or "
+                                     'leave texture out')
         return RenderGenerator(camera, width, height, fill, frames_per_block=frames_per_block)
     from inspatio_ros.star.pipeline import StarPipeline
     return StarPipeline.load(name, weights, device=device, width=width, height=height, speed=speed,

@@ -15,6 +15,8 @@ from torch.nn.functional import avg_pool2d
 
 from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.evaluation.ablation import twin
+from inspatio_ros.generators import open_generator
+from inspatio_ros.geometry import PinholeCamera
 from inspatio_ros.star.pipeline import StarPipeline
 from inspatio_ros.star.presets import TINY_GUIDED
 from inspatio_ros.star.texture import COARSE, STRIDE, Texture
@@ -149,6 +151,11 @@ def test_parts_that_are_decoded_one_after_the_other_are_the_block():
 
 def test_weights_without_texture_run_as_they_are():
     assert not twin(StarPipeline.random(replace(PIPELINE, autoencoder=TINY_GUIDED.autoencoder)), texture=True).texture
+
+
+def test_texture_is_refused_where_nothing_can_give_it():
+    with pytest.raises(ConfigurationError, match='choose nano'):
+        open_generator('render', PinholeCamera(40., 40., 23.5, 15.5, 48, 32), texture=True)
 
 
 # The discriminator

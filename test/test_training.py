@@ -16,6 +16,7 @@ from torch import nn
 
 from inspatio_ros.config import AutoencoderConfig, GeneratorConfig, TransformerConfig, to_dict
 from inspatio_ros.errors import ConfigurationError, RecordingError, WeightsError
+from inspatio_ros.star.pipeline import StarPipeline
 from inspatio_ros.training.checkpoint import CheckpointError, CheckpointFolder, load_tensors
 from inspatio_ros.training.data import STILLS, ClipFolder, Clips, augment, save_clip, unit
 from inspatio_ros.training.distributed import ScaledTrainer
@@ -163,6 +164,9 @@ def test_weights_without_texture_are_given_it(data, tmp_path):
     train(Plan(plain, loss, {'autoencoder': once, 'initialisation': once}, 0), 'all', data, tmp_path / 'run')
     train(Plan(textured, loss, {'autoencoder': once, 'initialisation': once, 'texture': once}, 0), 'texture', data,
           tmp_path / 'on', weights=tmp_path / 'run' / 'weights')
+    with pytest.raises(ConfigurationError, match='nothing that gives texture'):
+        StarPipeline.load('tiny', tmp_path / 'run' / 'weights', texture=True)
+    assert StarPipeline.load('tiny', tmp_path / 'on' / 'weights', texture=True).texture
     for name in ('transformer', 'autoencoder'):
         before, after = (load_tensors(tmp_path / run / 'weights' / f'{name}.safetensors')[0] for run in ('run', 'on'))
         assert all(torch.equal(value, after[key]) for key, value in before.items())

@@ -176,7 +176,7 @@ def _simulator(args: argparse.Namespace, generator: str,
     width, height = args.size or (RENDER_SIZE if generator == 'render' else (None, None))
     reference = open_reference(args.reference)
     simulator = WorldSimulator(reference, generator, width, height, args.seed, args.device, weights=args.weights,
-                               speed=args.speed, look_ahead=look_ahead, texture=args.texture)
+                               speed=args.speed, look_ahead=look_ahead, texture=args.texture and generator != 'render')
     try:
         yield simulator, drive(reference, simulator.frame_rate, lambda time: scripted_twist(time, math.inf))
     finally:
@@ -203,7 +203,7 @@ def _soak_node(args: argparse.Namespace, generator: str) -> dict[str, Any]:
     from inspatio_ros.demo.run import DemoOptions, drive_node
     from inspatio_ros.evaluation.benchmark import MIB, growth, resident_bytes
     options = DemoOptions(args.reference, generator, args.size, args.soak, args.weights, args.seed, args.device,
-                          speed=args.speed, texture=args.texture)
+                          speed=args.speed, texture=args.texture and generator != 'render')
     samples = []
 
     def watch(elapsed: float, node: Child, _: Child) -> None:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from inspatio_ros.config import GeneratorConfig
-from inspatio_ros.errors import WeightsError
+from inspatio_ros.errors import ConfigurationError, WeightsError
 from inspatio_ros.spatial.grain import GrainField
 from inspatio_ros.spatial.positions import BlockPositions, BlockViews, TokenViews, block_positions, latent_views
 from inspatio_ros.spatial.render import Condition
@@ -100,7 +100,8 @@ class StarPipeline:
 
         Raises:
             WeightsError: files are missing (the message says which and where to put them) or do not fit.
-            ConfigurationError: the size is not one that works, or `speed` asks for what the machine lacks.
+            ConfigurationError: the size is not one that works, `speed` asks for what the machine lacks, or `texture`
+                for what the weights lack.
 
         """
         speed = find_speed(speed)
@@ -108,6 +109,9 @@ class StarPipeline:
         config = load_config(folder, RELEASED if name == RELEASED.name else None)
         if config.name != name:
             raise WeightsError(f'{folder} holds the weights of {config.name!r}, not of {name!r}; name another folder')
+        if texture and not config.autoencoder.texture_width:
+            raise ConfigurationError(f'the weights in {folder} hold nothing that gives texture; leave texture out, or '
+                                     'choose nano')
         config = replace(config, width=width or config.width, height=height or config.height)
         device = torch.device(device)
         dtype = dtype or speed.dtype(device)
