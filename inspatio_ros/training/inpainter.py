@@ -25,6 +25,8 @@ from inspatio_ros.training.trainer import Trainer, TrainerConfig
 WEIGHTS_FILE = 'inpainter.safetensors'
 #: As nano's autoencoder, initialisation and finish together (config/training/nano.yaml).
 STEPS = 2600
+#: Frames of each clip that a step looks at: it completes every frame by itself, and one looks much like the next.
+FRAMES = 3
 
 
 class InpainterStage:
@@ -33,15 +35,16 @@ class InpainterStage:
     name = 'inpainter'
 
     def __init__(self, net: Inpainter, clips: ClipFolder, held_out: ClipFolder,
-                 window: tuple[int, int] = (96, 96)) -> None:
-        self.net, self.clips, self.held_out, self.window = net, clips, held_out, window
+                 window: tuple[int, int] = (96, 96), frames: int = FRAMES) -> None:
+        self.net, self.clips, self.held_out, self.window, self.frames = net, clips, held_out, window, frames
         self.modules: dict[str, nn.Module] = {'inpainter': net}
 
     def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """Complete a window of every frame of some clips."""
+        """Complete a window of some frames of some clips."""
         clips = self.clips.draw(batch_size, generator)
         window, _, _ = crop(clips, *self.window, self.net.config.multiple, generator)
-        square = self._errors(window.filled, window.mask, window.truth)
+        chosen = torch.randperm(clips.truth.shape[1], generator=generator)[:self.frames]
+        square = self._errors(window.filled[:, chosen], window.mask[:, chosen], window.truth[:, chosen])
         loss = relative_error(square, clips) + LossConfig.pooled * square.mean()
         return loss, {'psnr': float(-10 * torch.log10(square.detach()).mean())}
 
@@ -61,11 +64,11 @@ class InpainterStage:
 
 
 def train(data: Path, output: Path, config: TrainerConfig, net: Inpainter | None = None, device: str = 'cpu',
-          stop_after: float = float('inf'), window: tuple[int, int] = (96, 96)) -> Path:
+          stop_after: float = float('inf'), window: tuple[int, int] = (96, 96), frames: int = FRAMES) -> Path:
     """Train an in-painter on DATA/train, watched on DATA/held_out; gives the file of its EMA weights."""
     torch.manual_seed(config.seed)
     net = (net or Inpainter()).to(device, memory_format=torch.channels_last)
-    stage = InpainterStage(net, ClipFolder(data / 'train'), ClipFolder(data / 'held_out'), window)
+    stage = InpainterStage(net, ClipFolder(data / 'train'), ClipFolder(data / 'held_out'), window, frames)
     description = describe(net.config)
     trainer = Trainer(stage, config, output, device, description)
     trainer.run(stop_after)
@@ -81,6 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--output', type=Path, required=True, help='folder for checkpoints, curves and weights')
     parser.add_argument('--steps', type=int, default=STEPS)
     parser.add_argument('--batch-size', type=int, default=4, help='clips a step')
+    parser.add_argument('--frames', type=int, default=FRAMES, help='frames of each clip that a step looks at')
     parser.add_argument('--learning-rate', type=float, default=1e-3)
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--minutes', type=float, default=float('inf'), help='stop after so long; start again to go on')
@@ -92,7 +96,8 @@ def main(arguments: list[str] | None = None) -> int:
         torch.set_num_threads(options.threads)
     config = TrainerConfig(options.steps, options.batch_size, options.learning_rate, seed=options.seed)
     try:
-        print(train(options.data, options.output, config, device=options.device, stop_after=60 * options.minutes))
+        print(train(options.data, options.output, config, device=options.device, stop_after=60 * options.minutes,
+                    frames=options.frames))
     except InspatioError as error:
         print(f'error: {error}', file=sys.stderr)
         return error.exit_code
