@@ -93,19 +93,24 @@ def test_it_learns_and_is_opened_as_it_was_saved(data, tmp_path):
     assert opened.config == TINY and not opened.training
 
 
-def test_a_step_looks_at_a_few_frames_of_each_clip_and_not_always_the_same(data):
+def test_a_step_sees_windows_of_single_frames_of_any_clips(data):
     clips, net = ClipFolder(data / 'train'), Inpainter(TINY)
-    seen = []
-    net.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[0]))
-    stage = InpainterStage(net, clips, clips, (32, 32), frames=3)
-    for clip in clips._clips.values():
-        clip.mask[:] = torch.arange(21).view(1, 21, 1, 1, 1) % 2
-    known = set()
-    net.register_forward_pre_hook(lambda _, given: known.add(tuple(given[1].mean(dim=(1, 2, 3)).tolist())))
+    for number, clip in enumerate(clips._clips.values()):
+        # The share that is known tells clip and frame.
+        clip.mask.zero_()
+        for frame in range(21):
+            clip.mask[:, frame].view(-1)[:21 * number + frame + 1] = 1
+    shapes, shares = [], set()
+
+    def note(_, given):
+        shapes.append(tuple(given[0].shape))
+        shares.update(given[1].sum(dim=(1, 2, 3)).tolist())
+    net.register_forward_pre_hook(note)
+    stage = InpainterStage(net, clips, clips, (32, 48))
     for step in range(4):
-        stage.loss(2, torch.Generator().manual_seed(step))
-    assert seen == [6] * 4
-    assert len(known) > 1
+        stage.loss(6, torch.Generator().manual_seed(step))
+    assert shapes == [(6, 3, 32, 48)] * 4
+    assert len(shares) > 12 and {(share - 1) // 21 for share in shares} == {0, 1, 2}
 
 
 def test_a_file_that_is_no_inpainter_is_refused(tmp_path):

@@ -17,16 +17,14 @@ from torch import Tensor, nn
 from inspatio_ros.errors import InspatioError
 from inspatio_ros.evaluation.inpainter import Inpainter, describe
 from inspatio_ros.star.checkpoint import save_tensors
-from inspatio_ros.training.data import ClipFolder, crop, unit
+from inspatio_ros.training.data import ClipFolder, integer, unit
 from inspatio_ros.training.memory import keep_freed_memory
-from inspatio_ros.training.stages import LossConfig, relative_error
+from inspatio_ros.training.stages import LEAST_SQUARE, LossConfig
 from inspatio_ros.training.trainer import Trainer, TrainerConfig
 
 WEIGHTS_FILE = 'inpainter.safetensors'
 #: As nano's autoencoder, initialisation and finish together (config/training/nano.yaml).
 STEPS = 2600
-#: Frames of each clip that a step looks at: it completes every frame by itself, and one looks much like the next.
-FRAMES = 3
 
 
 class InpainterStage:
@@ -35,40 +33,47 @@ class InpainterStage:
     name = 'inpainter'
 
     def __init__(self, net: Inpainter, clips: ClipFolder, held_out: ClipFolder,
-                 window: tuple[int, int] = (96, 96), frames: int = FRAMES) -> None:
-        self.net, self.clips, self.held_out, self.window, self.frames = net, clips, held_out, window, frames
+                 window: tuple[int, int] = (96, 96)) -> None:
+        self.net, self.clips, self.held_out, self.window = net, clips, held_out, window
         self.modules: dict[str, nn.Module] = {'inpainter': net}
 
     def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        """Complete a window of some frames of some clips."""
-        clips = self.clips.draw(batch_size, generator)
-        window, _, _ = crop(clips, *self.window, self.net.config.multiple, generator)
-        chosen = torch.randperm(clips.truth.shape[1], generator=generator)[:self.frames]
-        square = self._errors(window.filled[:, chosen], window.mask[:, chosen], window.truth[:, chosen])
-        loss = relative_error(square, clips) + LossConfig.pooled * square.mean()
-        return loss, {'psnr': float(-10 * torch.log10(square.detach()).mean())}
+        """Complete a window of frames of some clips: of each clip one, as it sees no other beside it."""
+        truth, filled, mask = self.clips.draw_frames(batch_size, generator)
+        rows, columns = (self._place(whole, part, generator)
+                         for whole, part in zip(truth.shape[-2:], self.window, strict=True))
+        square = self._errors(*(image[..., rows, columns] for image in (filled, mask, truth)))
+        # As stages.relative_error, whose clip is here a frame.
+        before = (filled - truth).square().mean(dim=(1, 2, 3)).to(square)
+        loss = (square / (before + LEAST_SQUARE)).mean() + LossConfig.pooled * square.mean()
+        return loss, {'psnr': float(-10 * torch.log10(square.detach().mean()))}
+
+    def _place(self, whole: int, part: int, generator: torch.Generator) -> slice:
+        """Draw where a window lies, on the grid of what the network folds and halves."""
+        multiple = self.net.config.multiple
+        start = integer((whole - part) // multiple + 1, generator) * multiple
+        return slice(start, start + part)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Complete held-out clips: PSNR over all pixels, the mean over clips."""
-        square = torch.cat([self._errors(clips.filled, clips.mask, clips.truth, clamp=True)
-                            for clips in self.held_out.batches(1)])
+        square = torch.stack([self._errors(unit(clip.filled[0]), clip.mask[0].float(), unit(clip.truth[0]),
+                                           clamp=True).mean() for clip in self.held_out.batches(1)])
         return {'psnr': float(-10 * torch.log10(square).mean())}
 
     def _errors(self, filled: Tensor, mask: Tensor, truth: Tensor, clamp: bool = False) -> Tensor:
-        """Give the mean squared error [B] of clips uint8 [B, T, C, H, W]."""
+        """Give the mean squared error [B] of frames [B, C, H, W] in [0, 1]."""
         device = next(self.net.parameters()).device
-        made = self.net(unit(filled.flatten(0, 1).to(device)), mask.flatten(0, 1).to(device, torch.float32)).float()
-        error = (made.clamp(0, 1) if clamp else made) - unit(truth.flatten(0, 1).to(device))
-        return error.square().unflatten(0, truth.shape[:2]).mean(dim=(1, 2, 3, 4))
+        made = self.net(filled.to(device), mask.to(device)).float()
+        return ((made.clamp(0, 1) if clamp else made) - truth.to(device)).square().mean(dim=(1, 2, 3))
 
 
 def train(data: Path, output: Path, config: TrainerConfig, net: Inpainter | None = None, device: str = 'cpu',
-          stop_after: float = float('inf'), window: tuple[int, int] = (96, 96), frames: int = FRAMES) -> Path:
+          stop_after: float = float('inf'), window: tuple[int, int] = (96, 96)) -> Path:
     """Train an in-painter on DATA/train, watched on DATA/held_out; gives the file of its EMA weights."""
     torch.manual_seed(config.seed)
     net = (net or Inpainter()).to(device, memory_format=torch.channels_last)
-    stage = InpainterStage(net, ClipFolder(data / 'train'), ClipFolder(data / 'held_out'), window, frames)
+    stage = InpainterStage(net, ClipFolder(data / 'train'), ClipFolder(data / 'held_out'), window)
     description = describe(net.config)
     trainer = Trainer(stage, config, output, device, description)
     trainer.run(stop_after)
@@ -83,8 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--data', type=Path, required=True, help='folder with train/ and held_out/')
     parser.add_argument('--output', type=Path, required=True, help='folder for checkpoints, curves and weights')
     parser.add_argument('--steps', type=int, default=STEPS)
-    parser.add_argument('--batch-size', type=int, default=4, help='clips a step')
-    parser.add_argument('--frames', type=int, default=FRAMES, help='frames of each clip that a step looks at')
+    parser.add_argument('--batch-size', type=int, default=8, help='frames a step, of a clip each')
     parser.add_argument('--learning-rate', type=float, default=1e-3)
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--minutes', type=float, default=float('inf'), help='stop after so long; start again to go on')
@@ -96,8 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
         torch.set_num_threads(options.threads)
     config = TrainerConfig(options.steps, options.batch_size, options.learning_rate, seed=options.seed)
     try:
-        print(train(options.data, options.output, config, device=options.device, stop_after=60 * options.minutes,
-                    frames=options.frames))
+        print(train(options.data, options.output, config, device=options.device, stop_after=60 * options.minutes))
     except InspatioError as error:
         print(f'error: {error}', file=sys.stderr)
         return error.exit_code
