@@ -40,7 +40,9 @@ def publish_frames(domain: int, frames: int) -> None:
     latched = node.create_publisher(TFMessage, '/tf_static',
                                     QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL))
     latched.publish(TFMessage())
-    publisher = node.create_publisher(Image, '/camera/image_raw', 10)
+    # All may wait here, and at this pace half a second's worth in the recorder's own queue: a machine that keeps it
+    # waiting loses none.
+    publisher = node.create_publisher(Image, '/camera/image_raw', frames)
     end = time.monotonic() + 10
     while not publisher.get_subscription_count() and time.monotonic() < end:
         time.sleep(0.02)
@@ -49,7 +51,7 @@ def publish_frames(domain: int, frames: int) -> None:
         image.header.stamp.sec, image.header.stamp.nanosec = 7, i * 10**7
         image.data.frombytes(np.full(16 * 96, i, np.uint8).tobytes())
         publisher.publish(image)
-        time.sleep(0.01)
+        time.sleep(0.03)
     assert publisher.wait_for_all_acked(rclpy.duration.Duration(seconds=5))
     time.sleep(0.3)
     node.destroy_node()
