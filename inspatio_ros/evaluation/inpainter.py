@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: The fill that it starts from, the same as nano's.
 START = 'smooth'
+#: Of what is below zero. A smooth unit that saturates leaves numbers so small that a CPU becomes ten times as slow.
+_SLOPE = 0.2
 #: Frames that pass through the network at a time.
 _FRAMES_AT_ONCE = 8
 
@@ -60,8 +62,11 @@ class Inpainter(nn.Module):
         self.grow = nn.ModuleList([nn.Conv2d(b, a, 1) for a, b in zip(widths, widths[1:], strict=False)])
         self.up = nn.ModuleList([_convolutions(2 * w, w) for w in widths[:-1]])
         self.out = nn.Conv2d(widths[0], 3 * folded, 3, padding=1)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, _SLOPE)
+                nn.init.zeros_(layer.bias)
         nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
 
     def forward(self, filled: Tensor, mask: Tensor) -> Tensor:
         """Complete filled renders [N, 3, H, W] in [0, 1] with masks [N, 1, H, W] (1 known): [N, 3, H, W], unbounded.
@@ -93,8 +98,8 @@ class Inpainter(nn.Module):
 
 
 def _convolutions(wide: int, width: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(wide, width, 3, padding=1), nn.SiLU(),
-                         nn.Conv2d(width, width, 3, padding=1), nn.SiLU())
+    return nn.Sequential(nn.Conv2d(wide, width, 3, padding=1), nn.LeakyReLU(_SLOPE, inplace=True),
+                         nn.Conv2d(width, width, 3, padding=1), nn.LeakyReLU(_SLOPE, inplace=True))
 
 
 def describe(config: InpainterConfig) -> dict[str, str]:

@@ -89,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--output', type=Path, required=True, help='folder for checkpoints, curves and weights')
     parser.add_argument('--steps', type=int, default=STEPS)
     parser.add_argument('--batch-size', type=int, default=8, help='frames a step, of a clip each')
-    parser.add_argument('--learning-rate', type=float, default=1e-3)
+    parser.add_argument('--learning-rate', type=float, default=4e-4)
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--minutes', type=float, default=float('inf'), help='stop after so long; start again to go on')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
