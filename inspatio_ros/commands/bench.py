@@ -176,7 +176,7 @@ def _simulator(args: argparse.Namespace, generator: str,
     width, height = args.size or (RENDER_SIZE if generator == 'render' else (None, None))
     reference = open_reference(args.reference)
     simulator = WorldSimulator(reference, generator, width, height, args.seed, args.device, weights=args.weights,
-                               speed=args.speed, look_ahead=look_ahead, texture=args.texture and generator != 'render')
+                               speed=args.speed, look_ahead=look_ahead, texture=_with_texture(args, generator))
     try:
         yield simulator, drive(reference, simulator.frame_rate, lambda time: scripted_twist(time, math.inf))
     finally:
@@ -199,11 +199,16 @@ def _soak(args: argparse.Namespace, generator: str) -> dict[str, Any]:
     return figures
 
 
+def _with_texture(args: argparse.Namespace, generator: str) -> bool:
+    """Whether a generator gets texture: one run may measure several, and the render makes nothing up."""
+    return args.texture and generator != 'render'
+
+
 def _soak_node(args: argparse.Namespace, generator: str) -> dict[str, Any]:
     from inspatio_ros.demo.run import DemoOptions, drive_node
     from inspatio_ros.evaluation.benchmark import MIB, growth, resident_bytes
     options = DemoOptions(args.reference, generator, args.size, args.soak, args.weights, args.seed, args.device,
-                          speed=args.speed, texture=args.texture and generator != 'render')
+                          speed=args.speed, texture=_with_texture(args, generator))
     samples = []
 
     def watch(elapsed: float, node: Child, _: Child) -> None:

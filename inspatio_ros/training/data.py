@@ -211,11 +211,16 @@ def unit(image: Tensor) -> Tensor:
 def crop(clips: Clips, height: int, width: int, multiple: int,
          generator: torch.Generator) -> tuple[Clips, slice, slice]:
     """Cut the same window out of all frames, on the grid of `multiple`; gives the rows and columns it took."""
-    top = integer((clips.truth.shape[3] - height) // multiple + 1, generator) * multiple
-    left = integer((clips.truth.shape[4] - width) // multiple + 1, generator) * multiple
-    rows, columns = slice(top, top + height), slice(left, left + width)
+    rows, columns = (place(whole, part, multiple, generator)
+                     for whole, part in zip(clips.truth.shape[3:], (height, width), strict=True))
     cut = {name: getattr(clips, name)[..., rows, columns] for name in IMAGES}
     return replace(clips, **cut), rows, columns
+
+
+def place(whole: int, part: int, multiple: int, generator: torch.Generator) -> slice:
+    """Draw where `part` of `whole` pixels (or frames) lies, beginning at a multiple of `multiple`."""
+    start = integer((whole - part) // multiple + 1, generator) * multiple
+    return slice(start, start + part)
 
 
 def images_to_tensor(images: np.ndarray) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from inspatio_ros.errors import InspatioError
 from inspatio_ros.evaluation.inpainter import Inpainter, describe
 from inspatio_ros.star.checkpoint import save_tensors
-from inspatio_ros.training.data import ClipFolder, integer, unit
+from inspatio_ros.training.data import ClipFolder, place, unit
 from inspatio_ros.training.memory import keep_freed_memory
 from inspatio_ros.training.stages import LEAST_SQUARE, LossConfig
 from inspatio_ros.training.trainer import Trainer, TrainerConfig
@@ -40,19 +40,13 @@ class InpainterStage:
     def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Complete a window of frames of some clips: of each clip one, as it sees no other beside it."""
         truth, filled, mask = self.clips.draw_frames(batch_size, generator)
-        rows, columns = (self._place(whole, part, generator)
+        rows, columns = (place(whole, part, self.net.config.multiple, generator)
                          for whole, part in zip(truth.shape[-2:], self.window, strict=True))
         square = self._errors(*(image[..., rows, columns] for image in (filled, mask, truth)))
         # As stages.relative_error, whose clip is here a frame.
         before = (filled - truth).square().mean(dim=(1, 2, 3)).to(square)
         loss = (square / (before + LEAST_SQUARE)).mean() + LossConfig.pooled * square.mean()
         return loss, {'psnr': float(-10 * torch.log10(square.detach().mean()))}
-
-    def _place(self, whole: int, part: int, generator: torch.Generator) -> slice:
-        """Draw where a window lies, on the grid of what the network folds and halves."""
-        multiple = self.net.config.multiple
-        start = integer((whole - part) // multiple + 1, generator) * multiple
-        return slice(start, start + part)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.star.mend import FOLD
-from inspatio_ros.training.data import ClipSource, integer, unit
+from inspatio_ros.training.data import ClipSource, place, unit
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.stages import LEAST_SQUARE, LossConfig
 
@@ -29,20 +29,16 @@ class MendStage:
     def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Mend windows of single frames."""
         frames = self.clips.draw_frames(batch_size, generator)
-        corners = [self._corner(frames[0].shape, generator) for _ in range(batch_size)]
-        truth, render, mask = (self._windows(images, corners) for images in frames)
+        places = [[place(side, part, FOLD, generator)
+                   for side, part in zip(frames[0].shape[-2:], self.config.crop, strict=True)]
+                  for _ in range(batch_size)]
+        truth, render, mask = (self._windows(images, places) for images in frames)
         error = relative_known_error(self.mend(render, mask), truth, render, mask)
         return error, {}
 
-    def _corner(self, shape: torch.Size, generator: torch.Generator) -> tuple[int, int]:
-        """Draw where a window begins, on the grid that the mend folds pixels on."""
-        return tuple(FOLD * integer((side - part) // FOLD + 1, generator)
-                     for side, part in zip(shape[-2:], self.config.crop, strict=True))
-
-    def _windows(self, images: Tensor, corners: list[tuple[int, int]]) -> Tensor:
-        height, width = self.config.crop
-        return torch.stack([image[..., top:top + height, left:left + width]
-                            for image, (top, left) in zip(images, corners, strict=True)]).to(self.networks.device)
+    def _windows(self, images: Tensor, places: list[list[slice]]) -> Tensor:
+        return torch.stack([image[..., rows, columns]
+                            for image, (rows, columns) in zip(images, places, strict=True)]).to(self.networks.device)
 
     def validate(self) -> dict[str, float]:
         """Mend held-out clips: what known pixels gain, in dB, as the mean over clips."""

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from inspatio_ros.errors import ConfigurationError
-from inspatio_ros.training.data import Clips, ClipSource, integer, unit
+from inspatio_ros.training.data import Clips, ClipSource, integer, place, unit
 from inspatio_ros.training.decoding import SMALLEST, gradient_energy
 from inspatio_ros.training.discriminator import FRAMES_SEEN, Discriminator, in_holes
 from inspatio_ros.training.measure import SEED, Figures
@@ -106,9 +106,9 @@ class TextureStage:
     def _window(self, clip: _Made, generator: torch.Generator) -> tuple[Tensor, ...]:
         sizes, best, fewest = (FRAMES_SEEN, *self.config.crop), None, 0.
         for _ in range(HUNT):
-            place = [integer((whole - part) // grid + 1, generator) * grid for whole, part, grid in
-                     zip((len(clip.mask), *clip.mask.shape[-2:]), sizes, (1, _GRID, _GRID), strict=True)]
-            frames, rows, columns = (slice(start, start + size) for start, size in zip(place, sizes, strict=True))
+            frames, rows, columns = (
+                place(whole, part, grid, generator) for whole, part, grid in
+                zip((len(clip.mask), *clip.mask.shape[-2:]), sizes, (1, _GRID, _GRID), strict=True))
             known = float(clip.mask[frames, :, rows, columns].float().mean())
             if best is None or known < fewest:
                 best, fewest = (frames, slice(None), rows, columns), known
