@@ -11,22 +11,24 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from small_clips import views_like
 from test_real_data import write_video
-from test_training import TINY, make_clip
+from test_training import FRAMES, TINY, make_clip
 from torch import nn
 
 from inspatio_ros.config import SchedulerConfig, to_dict
 from inspatio_ros.errors import ConfigurationError
+from inspatio_ros.spatial.positions import BlockViews, block_positions, latent_views
 from inspatio_ros.star.checkpoint import TensorFile
 from inspatio_ros.star.scheduler import FlowScheduler, mix
 from inspatio_ros.training.checkpoint import CheckpointFolder
-from inspatio_ros.training.data import ClipFolder, save_clip
+from inspatio_ros.training.data import TOKEN, ClipFolder, save_clip
 from inspatio_ros.training.distributed import ScaledTrainer
 from inspatio_ros.training.encoded import EncodedClips, EncodingConfig
 from inspatio_ros.training.jdmd import JdmdConfig, JdmdStage, Scores, dmd_direction
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.self_forcing import Conditions
-from inspatio_ros.training.teachers import Denoiser, NoiseLevels
+from inspatio_ros.training.teachers import RESIDUAL_VARIANCE, Denoiser, NoiseLevels, carried, preconditioning
 from inspatio_ros.training.train import main
 from inspatio_ros.training.trainer import TrainerConfig
 
@@ -104,7 +106,7 @@ def test_noise_levels_are_shifted_towards_noise_and_clamped():
 
 def conditions_like(x, reference=True):
     generator = torch.Generator().manual_seed(5)
-    mask = torch.randn(*x.shape[:2], 4, *x.shape[3:], generator=generator)
+    mask = torch.randn(*x.shape[:2], 4, *x.shape[3:], generator=generator).sign()
     draw = [torch.randn(x.shape, generator=generator) for _ in range(2)]
     return Conditions(draw[0] if reference else None, draw[1], mask)
 
@@ -120,14 +122,69 @@ def test_both_kinds_of_prediction_mean_the_same_clean_latents(noisy, prediction,
     x0, timestep = noisy
     noise = torch.randn(x0.shape)
     conditions = conditions_like(x0) if given else None
-    wanted = noise - x0 if prediction == 'flow' else x0 - conditions.render if given else x0
+    x_t = mix(x0, noise, timestep / 1000)
+    start, scale = preconditioning(x_t, timestep / 1000, conditions)
+    wanted = noise - x0 if prediction == 'flow' else (x0 - start) / scale
     denoiser = Denoiser(TINY, prediction)
     monkeypatch.setattr(denoiser, 'forward', lambda *a: wanted)
-    x_t = mix(x0, noise, timestep / 1000)
     text = torch.zeros(1, 2, 8)
     torch.testing.assert_close(denoiser.clean(x_t, timestep, conditions, text), x0, rtol=1e-4, atol=1e-4)
     assert float(denoiser.loss(x0, timestep, noise, conditions, text).max()) < 1e-10
-    assert float(denoiser.loss(x0 + 1, timestep, noise, conditions, text).min()) > 0.5
+    assert float(denoiser.loss(x0 + 1, timestep, noise, conditions, text).min()) > 0.1
+
+
+def test_preconditioning_goes_from_the_render_to_the_noisy_latents(noisy):
+    x_t, _ = noisy
+    given = conditions_like(x_t)
+    start, scale = preconditioning(x_t, torch.ones(2), given)
+    torch.testing.assert_close(start, given.render)
+    torch.testing.assert_close(scale, torch.ones_like(scale))
+    start, scale = preconditioning(x_t, torch.tensor([1e-4, 1e-4]), None)
+    torch.testing.assert_close(start, x_t, atol=1e-3, rtol=1e-3)
+    assert float(scale.max()) < 1e-3
+    start, _ = preconditioning(x_t, torch.ones(2), None)
+    assert not start.any()
+
+
+@pytest.mark.parametrize('known', [False, True])
+@pytest.mark.parametrize('sigma', [0.1, 0.5, 0.9])
+def test_preconditioning_leaves_a_residual_of_one_size_at_all_noise_levels(known, sigma):
+    """Were latents as RESIDUAL_VARIANCE says, the network would have to give what has that very variance."""
+    generator = torch.Generator().manual_seed(0)
+    render, off, noise = (torch.randn(1, 6, 16, 32, 48, generator=generator) for _ in range(3))
+    variance = RESIDUAL_VARIANCE[known]
+    x0 = render + variance ** 0.5 * off
+    mask = torch.full((1, 6, 4, 32, 48), 1. if known else -1.)
+    sigmas = torch.tensor([sigma])
+    start, scale = preconditioning(mix(x0, noise, sigmas), sigmas, Conditions(None, render, mask))
+    assert float(((x0 - start) / scale).square().mean()) == pytest.approx(variance, rel=0.02)
+    # And nothing is left in it that the noisy latents say about it.
+    assert abs(float(((x0 - start) * (mix(x0, noise, sigmas) - (1 - sigma) * render)).mean())) < 0.01
+
+
+def test_places_are_carried_as_the_tokens_of_the_first_camera_move():
+    views = views_like(21, 6, step=0.1)
+    first, last = (latent_views(BlockViews(views.K, views.block[part], views.reference[3:]), 3, 4, part.start == 0)
+                   for part in (slice(0, 9), slice(9, 21)))
+    seen = block_positions(last, first.block, TOKEN).previous[:, 1]
+    own = block_positions(first, None, TOKEN)
+    # A wall: all of it moves alike, so that places which are carried are those that are computed.
+    torch.testing.assert_close(carried(own.reference, seen),
+                               block_positions(last, None, TOKEN).reference, atol=1e-4, rtol=0)
+    grid = own.block[:, 1]
+    torch.testing.assert_close(carried(grid[:, None], seen)[:, 0], seen)
+
+
+def test_teacher_looks_where_geometry_places_what_is_given(noisy):
+    x_t, timestep = (part[:1] for part in noisy)
+    networks, clip = Networks(dataclasses.replace(TINY, positions='reprojected')), make_clip(0, stills=True)
+    denoiser, text = random_weights(Denoiser(networks.config, 'residual')), torch.randn(1, 2, 8)
+    near, far = (networks.place(dataclasses.replace(clip, views=views_like(FRAMES, 6, step=step)))
+                 for step in (0.05, 0.2))
+    with torch.no_grad():
+        made = [denoiser(x_t, timestep, dataclasses.replace(conditions_like(x_t), positions=positions), text)
+                for positions in ((), near, far)]
+    assert not torch.allclose(made[0], made[1]) and not torch.allclose(made[1], made[2])
 
 
 def test_task_without_conditions_is_the_same_network_with_zero_geometry(noisy):

@@ -68,7 +68,7 @@ class FlowScheduler:
 
     def x0_to_flow(self, x0: Tensor, x_t: Tensor, timestep: Tensor) -> Tensor:
         """Give the velocity [N, ...] that points at clean latents: (x_t - x0) / sigma, in float64; undefined at 0."""
-        sigma = _like(self.sigma(timestep).to(torch.float64), x_t)
+        sigma = like(self.sigma(timestep).to(torch.float64), x_t)
         return ((x_t.to(torch.float64) - x0.to(torch.float64)) / sigma).to(x0.dtype)
 
     def step(self, flow: Tensor, timestep: Tensor, x_t: Tensor, to_final: bool = False) -> Tensor:
@@ -79,7 +79,7 @@ class FlowScheduler:
         at_end = index == len(sigmas) - 1
         if to_final or (self.release_whole_batch_step and bool(at_end.any())):
             following = torch.zeros_like(following)
-        return x_t + flow * _like(following - sigmas[index], x_t)
+        return x_t + flow * like(following - sigmas[index], x_t)
 
     def training_weights(self) -> Tensor:
         """Give the loss weights float32 [num_train_timesteps] of the grid: a bell about its middle, mean 1."""
@@ -91,15 +91,16 @@ class FlowScheduler:
 
 def mix(x0: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
     """Noise clean latents [N, ...] with sigmas float32 [N] (or one, []): (1 - sigma) * x0 + sigma * noise."""
-    sigma = _like(sigma, x0)
+    sigma = like(sigma, x0)
     return ((1 - sigma) * x0 + sigma * noise).to(noise.dtype)
 
 
 def clean(x_t: Tensor, flow: Tensor, sigma: Tensor) -> Tensor:
     """Take noisy latents [N, ...] along their velocity to sigma 0, in float64; the result has the flow's type."""
-    sigma = _like(sigma.to(torch.float64), x_t)
+    sigma = like(sigma.to(torch.float64), x_t)
     return (x_t.to(torch.float64) - sigma * flow.to(torch.float64)).to(flow.dtype)
 
 
-def _like(sigma: Tensor, x: Tensor) -> Tensor:
+def like(sigma: Tensor, x: Tensor) -> Tensor:
+    """Give sigmas [N] (or one, []) the shape in which they act on latents [N, ...]."""
     return sigma.to(x.device).reshape(-1, *[1] * (x.dim() - 1))

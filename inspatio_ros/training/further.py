@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from inspatio_ros.config import from_dict
 from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.evaluation.pictures import write_bytes
@@ -17,6 +19,7 @@ from inspatio_ros.training.data import ClipSource
 from inspatio_ros.training.encoded import EncodedClips
 from inspatio_ros.training.jdmd import JdmdConfig, JdmdStage
 from inspatio_ros.training.networks import Networks
+from inspatio_ros.training.stages import PROBES, pixel_effects
 from inspatio_ros.training.teachers import Denoiser, MotionTeacherStage, NoiseLevels, RealTeacherStage, TeacherConfig
 
 #: Stages that `--stage all` trains only where the configuration lists them under `stages`.
@@ -52,15 +55,19 @@ class FurtherStages:
         self.real = list(real)
         self._teachers: dict[str, Denoiser] = {}
         self._trained: dict[str, int] = {}
+        self._weights: Tensor | None = None
 
     def make(self, name: str, will_train: bool) -> Any:
         """Make a stage; `will_train` False where its checkpoint is only read."""
         if name == 'jdmd':
-            return JdmdStage(self.networks, self.encoded, self.held_out, self.jdmd, self._ready_teachers())
+            return JdmdStage(self.networks, self.encoded, self.held_out, self.jdmd, self._ready_teachers(),
+                             self._channel_weights())
         if name == 'motion_teacher':
-            stage = MotionTeacherStage(self.networks, self.encoded, self.held_out, self.teacher)
+            stage = MotionTeacherStage(self.networks, self.encoded, self.held_out, self.teacher,
+                                       self._channel_weights())
         else:
-            stage = RealTeacherStage(self.networks, self._video() if will_train else None, self.teacher)
+            stage = RealTeacherStage(self.networks, self._video() if will_train else None, self.teacher,
+                                     self._channel_weights())
         self._teachers[name] = stage.teacher
         return stage
 
@@ -80,6 +87,13 @@ class FurtherStages:
                 raise ConfigurationError(f'jdmd needs the teacher of stage {name}, which has no checkpoint here; '
                                          f'train it first with --stage {name}, or start from weights')
         return {task: self._teachers[TEACHER_OF[task]] for task in self.jdmd.tasks}
+
+    def _channel_weights(self) -> Tensor | None:
+        """Weigh channels [C] by what they do to pixels of the first held-out clips, the same on every rank."""
+        if self.teacher.weigh_channels and self._weights is None:
+            latents, _ = self.networks.encode(next(iter(self.held_out.batches(PROBES))))
+            self._weights = pixel_effects(self.networks, latents)
+        return self._weights
 
     def _video(self) -> Any:
         from inspatio_ros.training.real_data import RealVideo

@@ -95,19 +95,21 @@ class JdmdStage:
     """Train the student on its own roll-outs by two teachers, alternating between their tasks.
 
     A round is `student_every` steps of one task: the task's fake score takes every step, the student the last one.
-    `teachers` has one frozen denoiser a task; the fake scores start as their copies.
+    `teachers` has one frozen denoiser a task; the fake scores start as their copies, and learn as they did: `weights`
+    [C] of channels are theirs.
     """
 
     name = 'jdmd'
 
     def __init__(self, networks: Networks, encoded: EncodedClips, held_out: ClipSource, config: JdmdConfig,
-                 teachers: dict[str, Denoiser]) -> None:
+                 teachers: dict[str, Denoiser], weights: Tensor | None = None) -> None:
         self.networks, self.encoded, self.held_out, self.config = networks, encoded, held_out, config
         missing = [task for task in config.tasks if task not in teachers]
         if missing:
             raise ConfigurationError(f'jdmd needs the teacher of task {missing[0]!r}; train it first')
         self.scores = {task: Scores(teachers[task].requires_grad_(False).eval(), teachers[task].copy())
                        for task in config.tasks}
+        self._weights = weights
         self.modules: dict[str, nn.Module] = {'transformer': networks.transformer, **{
             f'fake_{task}': scores.fake for task, scores in self.scores.items()}}
         #: Networks that are read and never trained.
@@ -159,7 +161,7 @@ class JdmdStage:
                 gradient = gradient + 2 * self.config.anchor * (samples - truth) / samples.numel()
             roll_out.backpropagate(samples, gradient)
         timestep, noise = self._noise(samples, generator)
-        loss = scores.fake.loss(samples, timestep, noise, judged, text).mean()
+        loss = scores.fake.loss(samples, timestep, noise, judged, text, self._weights).mean()
         loss.backward()
         figures[f'fake_{task}'] = float(loss.detach())
         return loss.detach(), figures

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from inspatio_ros.config import GeneratorConfig
 from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.star.checkpoint import find_file
-from inspatio_ros.star.scheduler import FlowScheduler, clean, mix
-from inspatio_ros.star.transformer import DiffusionTransformer, TextConstants
+from inspatio_ros.star.scheduler import FlowScheduler, clean, like, mix
+from inspatio_ros.star.transformer import DiffusionTransformer, Rotary, TextConstants
 from inspatio_ros.training.data import ClipSource, unit
 from inspatio_ros.training.encoded import EncodedClips
 from inspatio_ros.training.networks import Networks
@@ -32,6 +32,9 @@ from inspatio_ros.training.widen import TRANSFORMER_FILES, load_widened
 
 #: Noise levels at which teachers are looked at on held-out clips, in timesteps of 0..1000.
 HELD_OUT_TIMESTEPS = (250., 625., 875.)
+#: Mean square of what clean latents differ from the render's by, in holes and where all is known (nano's clips; latents
+#: have a mean square of about 1).
+RESIDUAL_VARIANCE = (0.64, 0.03)
 #: Every look at held-out clips draws its noise from this seed.
 HELD_OUT_SEED = 0
 
@@ -57,8 +60,9 @@ class Denoiser(nn.Module):
 
     Args:
         config: sizes; the transformer's input has room for mask and render.
-        prediction: 'flow', the network gives the velocity, or 'residual', the clean latents less the render's
-            (less nothing where there is no render). It is the denoiser's own, whatever the student's is.
+        prediction: 'flow', the network gives the velocity, or 'residual', what the clean latents differ from the
+            render's by (from nothing where there is no render), mixed with what the noisy latents say
+            (`Preconditioning`). It is the denoiser's own, whatever the student's is.
 
     """
 
@@ -79,7 +83,7 @@ class Denoiser(nn.Module):
         if conditions is not None and conditions.reference is not None:
             known = F.pad(conditions.reference.to(x), (0, 0, 0, 0, 0, self.config.transformer.condition_dim))
             x = torch.cat([known, x], dim=1)
-        rotary = net.rotary(x.shape[1], *x.shape[3:], 0)
+        rotary = self._rotary(x, conditions)
         out = net(x.to(net.dtype), self._text(text, len(x)), net.modulation(timestep.to(x.device)), rotary)
         return out[:, -frames:].to(x_t.dtype)
 
@@ -94,18 +98,41 @@ class Denoiser(nn.Module):
 
     def to_clean(self, out: Tensor, x_t: Tensor, timestep: Tensor, conditions: Conditions | None) -> Tensor:
         """Turn a raw prediction into clean latents."""
+        sigma = timestep / self.config.scheduler.num_train_timesteps
         if self.prediction == 'residual':
-            return out if conditions is None else out + conditions.render.to(out)
-        return clean(x_t, out, timestep / self.config.scheduler.num_train_timesteps)
+            start, scale = preconditioning(x_t, sigma, conditions)
+            return (start + scale * out).to(out)
+        return clean(x_t, out, sigma)
 
-    def loss(self, x0: Tensor, timestep: Tensor, noise: Tensor, conditions: Conditions | None, text: Tensor) -> Tensor:
-        """Give the squared error of what the network predicts, by clip [B]: velocity noise - x0, or clean latents."""
-        x_t = mix(x0, noise, timestep / self.config.scheduler.num_train_timesteps)
+    def loss(self, x0: Tensor, timestep: Tensor, noise: Tensor, conditions: Conditions | None, text: Tensor,
+             weights: Tensor | None = None) -> Tensor:
+        """Give the squared error of what the network predicts, by clip [B]: velocity noise - x0, or the residual.
+
+        `weights` [C] of the latents' channels, all the same if left out.
+        """
+        sigma = timestep / self.config.scheduler.num_train_timesteps
+        x_t = mix(x0, noise, sigma)
         out = self(x_t, timestep, conditions, text)
         wanted = noise - x0
         if self.prediction == 'residual':
-            wanted = x0 if conditions is None else x0 - conditions.render.to(x0)
-        return (out.float() - wanted.float()).square().flatten(1).mean(dim=1)
+            start, scale = preconditioning(x_t, sigma, conditions)
+            wanted = (x0 - start) / scale
+        error = (out.float() - wanted.float()).square()
+        if weights is not None:
+            error = error * weights[:, None, None]
+        return error.flatten(1).mean(dim=1)
+
+    def _rotary(self, x: Tensor, conditions: Conditions | None) -> Rotary:
+        """Give the tables of all tokens; those of a clip placed by geometry lie in its last block's camera."""
+        net, frames = self.transformer, self.config.latent_frames_per_block
+        if conditions is None or len(conditions.positions) != 2:
+            return net.rotary(x.shape[1], *x.shape[3:], 0)
+        first, last = conditions.positions
+        # In time all lies as the student has it: the reference of either block, the block before, the block.
+        parts = [net.rotary_at(carried(first.reference, last.previous[:, frames // 2]), 0),
+                 net.rotary_at(last.reference, 0), net.rotary_at(last.previous, frames),
+                 net.rotary_at(last.block, 2 * frames)]
+        return Rotary(*(torch.cat(tables, dim=1) for tables in zip(*parts, strict=True)))
 
     def _text(self, text: Tensor, batch: int) -> TextConstants:
         constants = self.transformer.text_constants(text.to(self.transformer.device))
@@ -116,6 +143,42 @@ class Denoiser(nn.Module):
         twin = Denoiser(self.config, self.prediction).to(self.transformer.device, self.transformer.dtype)
         twin.load_state_dict(whole_state(self))
         return twin
+
+
+def carried(places: Tensor, seen: Tensor) -> Tensor:
+    """Carry places from the picture of one camera to that of another, as the tokens of the first camera move.
+
+    Args:
+        places: [B, F, rows, cols, 2], rows and columns in tokens, in the first camera.
+        seen: [B, rows, cols, 2], where the second camera sees each token of the first.
+
+    """
+    rows, cols = seen.shape[1:3]
+    grid = torch.stack(torch.meshgrid(torch.arange(rows), torch.arange(cols), indexing='ij'), dim=-1).to(seen)
+    moved = (seen - grid).permute(0, 3, 1, 2)
+    size = torch.tensor([rows, cols]).to(places)
+    at = ((2 * places + 1) / size - 1).flip(-1).flatten(1, 2)
+    found = F.grid_sample(moved, at, padding_mode='border', align_corners=False)
+    return places + found.permute(0, 2, 3, 1).unflatten(1, places.shape[1:3])
+
+
+def preconditioning(x_t: Tensor, sigma: Tensor, conditions: Conditions | None) -> tuple[Tensor, Tensor]:
+    """Give `start` and `scale`, by which a residual network's output becomes clean latents: start + scale * output.
+
+    They are the mean of clean latents, and what is then still open as a share of what was open without x_t, if clean
+    latents differ from the render's by Gaussians of RESIDUAL_VARIANCE (from nothing by one of 1, where there is no
+    render). Where all is noise, `start` is the render and `scale` is 1; where there is no noise, `start` is x_t.
+    (Karras et al. 2022, arXiv 2206.00364, section 5, about the render instead of about nothing.)
+    """
+    sigma = like(sigma, x_t)
+    render, variance = torch.zeros_like(x_t), torch.ones_like(x_t[:, :, :1])
+    if conditions is not None:
+        known = (conditions.mask.to(x_t).mean(dim=2, keepdim=True) + 1) / 2
+        hole_variance, known_variance = RESIDUAL_VARIANCE
+        render, variance = conditions.render.to(x_t), hole_variance + (known_variance - hole_variance) * known
+    total = variance * (1 - sigma) ** 2 + sigma ** 2
+    gain = variance * (1 - sigma) / total
+    return render + gain * (x_t - (1 - sigma) * render), sigma / total.sqrt()
 
 
 def whole_state(net: nn.Module) -> dict[str, Tensor]:
@@ -137,6 +200,8 @@ class TeacherConfig:
     from_student: bool = False
     #: Folder of the weights that both teachers start from (Wan2.1's), '' for none.
     weights: str = ''
+    #: Whether latents' channels count by what they do to pixels, in the teachers' errors and in the fake scores'.
+    weigh_channels: bool = False
 
 
 class VideoSource(Protocol):
@@ -152,8 +217,8 @@ class VideoSource(Protocol):
 class _TeacherStage:
     name: str
 
-    def __init__(self, networks: Networks, config: TeacherConfig) -> None:
-        self.networks, self.config = networks, config
+    def __init__(self, networks: Networks, config: TeacherConfig, weights: Tensor | None = None) -> None:
+        self.networks, self.config, self.weights = networks, config, weights
         self.teacher = Denoiser(networks.config, config.prediction).to(networks.device)
         if config.from_student:
             self.teacher.transformer.load_state_dict(whole_state(networks.transformer))
@@ -167,7 +232,7 @@ class _TeacherStage:
         text = self.networks.text
         if float(torch.rand(1, generator=generator)) < self.config.caption_dropout:
             text = torch.zeros_like(text)
-        return self.teacher.loss(truth, timestep, noise, conditions, text).mean()
+        return self.teacher.loss(truth, timestep, noise, conditions, text, self.weights).mean()
 
     def _held_out(self, truth: Tensor, conditions: Conditions | None, generator: torch.Generator) -> dict[str, float]:
         noise = torch.randn(truth.shape, generator=generator).to(truth)
@@ -185,8 +250,9 @@ class MotionTeacherStage(_TeacherStage):
 
     name = 'motion_teacher'
 
-    def __init__(self, networks: Networks, encoded: EncodedClips, held_out: ClipSource, config: TeacherConfig) -> None:
-        super().__init__(networks, config)
+    def __init__(self, networks: Networks, encoded: EncodedClips, held_out: ClipSource, config: TeacherConfig,
+                 weights: Tensor | None = None) -> None:
+        super().__init__(networks, config, weights)
         self.held_out, self.encoded = held_out, encoded
 
     def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
@@ -206,8 +272,9 @@ class RealTeacherStage(_TeacherStage):
 
     name = 'real_teacher'
 
-    def __init__(self, networks: Networks, video: VideoSource, config: TeacherConfig) -> None:
-        super().__init__(networks, config)
+    def __init__(self, networks: Networks, video: VideoSource, config: TeacherConfig,
+                 weights: Tensor | None = None) -> None:
+        super().__init__(networks, config, weights)
         self.video = video
 
     def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
