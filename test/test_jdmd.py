@@ -21,6 +21,7 @@ from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.spatial.positions import BlockViews, block_positions, latent_views
 from inspatio_ros.star.checkpoint import TensorFile
 from inspatio_ros.star.scheduler import FlowScheduler, mix
+from inspatio_ros.training import teacher_samples
 from inspatio_ros.training.checkpoint import CheckpointFolder
 from inspatio_ros.training.data import TOKEN, ClipFolder, save_clip
 from inspatio_ros.training.distributed import ScaledTrainer
@@ -28,7 +29,7 @@ from inspatio_ros.training.encoded import EncodedClips, EncodingConfig
 from inspatio_ros.training.jdmd import JdmdConfig, JdmdStage, Scores, dmd_direction
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.self_forcing import Conditions
-from inspatio_ros.training.teachers import RESIDUAL_VARIANCE, Denoiser, NoiseLevels, carried, preconditioning
+from inspatio_ros.training.teachers import RESIDUAL_VARIANCE, Denoiser, NoiseLevels, carried, preconditioning, sample
 from inspatio_ros.training.train import main
 from inspatio_ros.training.trainer import TrainerConfig
 
@@ -57,6 +58,14 @@ class GaussianDenoiser:
         sigma = (timestep / 1000).view(-1, 1, 1, 1, 1)
         gain = self.std**2 * (1 - sigma) / ((1 - sigma)**2 * self.std**2 + sigma**2)
         return self.mean + gain * (x_t - (1 - sigma) * self.mean)
+
+
+@pytest.mark.parametrize('passes', [1, 256])
+def test_samples_of_a_denoiser_have_its_mean_and_after_many_passes_its_spread(passes):
+    noise = torch.randn(64, 1, 16, 4, 6, generator=torch.Generator().manual_seed(2))
+    found = sample(GaussianDenoiser(0.7, 0.3), noise, None, torch.zeros(1, 2, 8), passes)
+    assert float(found.mean()) == pytest.approx(0.7, abs=0.01)
+    assert float(found.std()) == pytest.approx(0.3 if passes > 1 else 0., abs=0.02)
 
 
 def match(student, teacher, follow=True, steps=400):
@@ -131,6 +140,16 @@ def test_both_kinds_of_prediction_mean_the_same_clean_latents(noisy, prediction,
     torch.testing.assert_close(denoiser.clean(x_t, timestep, conditions, text), x0, rtol=1e-4, atol=1e-4)
     assert float(denoiser.loss(x0, timestep, noise, conditions, text).max()) < 1e-10
     assert float(denoiser.loss(x0 + 1, timestep, noise, conditions, text).min()) > 0.1
+
+
+def test_weights_say_how_much_a_channel_counts(noisy):
+    x0, timestep = noisy
+    denoiser, weights = random_weights(Denoiser(TINY, 'residual')), torch.zeros(16)
+    given = x0, timestep, torch.ones_like(x0), conditions_like(x0), torch.zeros(1, 2, 8)
+    with torch.no_grad():
+        by_channel = [denoiser.loss(*given, torch.eye(16)[channel]) for channel in range(16)]
+        torch.testing.assert_close(sum(by_channel), denoiser.loss(*given))
+        torch.testing.assert_close(denoiser.loss(*given, weights), torch.zeros(2))
 
 
 def test_preconditioning_goes_from_the_render_to_the_noisy_latents(noisy):
@@ -307,6 +326,7 @@ def test_stages_run_one_after_the_other_and_go_on_where_they_stopped(data, tmp_p
     plan = {'generator': to_dict(TINY), 'loss': {'crop': [32, 32], 'rolled_out': 1},
             'stages': {'initialisation': few, 'finish': few},
             'further_stages': {name: few for name in ('motion_teacher', 'real_teacher', 'jdmd')},
+            'teacher': {'prediction': 'residual', 'weigh_channels': True},
             'jdmd': {'student_every': 1, 'noise': {'low': 30.}}}
     config = tmp_path / 'plan.yaml'
 
@@ -319,7 +339,15 @@ def test_stages_run_one_after_the_other_and_go_on_where_they_stopped(data, tmp_p
     assert train('finish') == 0
     assert train('jdmd') == 1
     assert 'jdmd needs the teacher of stage real_teacher' in capsys.readouterr().err
+    looked_at = ['--config', str(config), '--clips', str(data / 'held_out'), '--run', str(tmp_path / 'run'),
+                 '--passes', '1', '2', '--count', '2']
+    assert teacher_samples.main(looked_at) == 1
+    assert 'train it with --stage motion_teacher' in capsys.readouterr().err
     assert train('motion_teacher') == 0
+    assert teacher_samples.main(looked_at) == 0
+    rows = capsys.readouterr().out.splitlines()[-5:]
+    assert [row.split(' | ')[0] for row in rows] == ['| smooth fill', '| latents of the truth', '| student',
+                                                     '| teacher, passes: 1', '| teacher, passes: 2']
     assert train('real_teacher') == 1
     assert 'name RGB-D folders or videos with --real' in capsys.readouterr().err
     assert train('real_teacher', '--real', str(video)) == 0

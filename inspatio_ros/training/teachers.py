@@ -11,6 +11,7 @@ concatenated in time before the clip's instead of being remembered.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -143,6 +144,19 @@ class Denoiser(nn.Module):
         twin = Denoiser(self.config, self.prediction).to(self.transformer.device, self.transformer.dtype)
         twin.load_state_dict(whole_state(self))
         return twin
+
+
+@torch.no_grad()
+def sample(denoiser: Denoiser, noise: Tensor, conditions: Conditions | None, text: Tensor, passes: int) -> Tensor:
+    """Take noise [B, T, C, h, w] to clean latents along the denoiser's velocities, in Euler steps."""
+    scheduler = FlowScheduler(denoiser.config.scheduler)
+    sigmas = torch.cat([scheduler.sigma_grid(passes), torch.zeros(1)])
+    x_t = noise
+    for sigma, after in itertools.pairwise(sigmas):
+        timestep = torch.full((len(noise),), float(sigma) * scheduler.config.num_train_timesteps, device=noise.device)
+        x0 = denoiser.clean(x_t, timestep, conditions, text)
+        x_t = x0 + after / sigma * (x_t - x0)
+    return x_t
 
 
 def carried(places: Tensor, seen: Tensor) -> Tensor:
