@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from inspatio_ros.errors import ConfigurationError, InspatioError
+from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.training.further import TEACHER_OF
 from inspatio_ros.training.stages import InitialisationStage
 from inspatio_ros.training.train import PIXEL_STAGES, Plan, changed, read_plan, train
@@ -207,17 +207,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     import torch
 
-    from inspatio_ros.training.memory import keep_freed_memory
-    keep_freed_memory()
+    from inspatio_ros.training.entry import run
     if options.threads:
         torch.set_num_threads(options.threads)
-    try:
-        ablate(read_plan(options.config), options.rows, options.data, options.run, options.output, options.suites,
-               options.clips, options.device, options.steps, options.learning_rate, options.start)
-    except InspatioError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return error.exit_code
-    return 0
+    return run(lambda: ablate(read_plan(options.config), options.rows, options.data, options.run, options.output,
+                              options.suites, options.clips, options.device, options.steps, options.learning_rate,
+                              options.start))
 
 
 if __name__ == '__main__':

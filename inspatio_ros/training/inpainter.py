@@ -14,11 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from inspatio_ros.errors import InspatioError
 from inspatio_ros.evaluation.inpainter import Inpainter, describe
 from inspatio_ros.star.checkpoint import save_tensors
 from inspatio_ros.training.data import ClipFolder, place, unit
-from inspatio_ros.training.memory import keep_freed_memory
+from inspatio_ros.training.entry import run
 from inspatio_ros.training.stages import LEAST_SQUARE, LossConfig
 from inspatio_ros.training.trainer import Trainer, TrainerConfig
 
@@ -89,16 +88,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--threads', type=int, help='CPU threads (all cores if left out)')
     options = parser.parse_args(arguments)
-    keep_freed_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
     config = TrainerConfig(options.steps, options.batch_size, options.learning_rate, seed=options.seed)
-    try:
-        print(train(options.data, options.output, config, device=options.device, stop_after=60 * options.minutes))
-    except InspatioError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return error.exit_code
-    return 0
+    return run(lambda: print(train(options.data, options.output, config, device=options.device,
+                                   stop_after=60 * options.minutes)))
 
 
 if __name__ == '__main__':

@@ -17,14 +17,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from inspatio_ros.errors import ConfigurationError, InspatioError
+from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.evaluation.frechet import GaussianFit, frechet_distance, latent_features
 from inspatio_ros.training.checkpoint import CheckpointFolder, tensors_under
 from inspatio_ros.training.data import ClipFolder, unit
 from inspatio_ros.training.decoding import gradient_energy
+from inspatio_ros.training.entry import run
 from inspatio_ros.training.export import load_networks
 from inspatio_ros.training.measure import Figures
-from inspatio_ros.training.memory import keep_freed_memory
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.teachers import Denoiser, MotionTeacherStage, TeacherConfig, sample
 from inspatio_ros.training.train import read_plan
@@ -78,9 +78,9 @@ def table(rows: dict[str, Row]) -> str:
     return '\n'.join(lines)
 
 
-def load_teacher(networks: Networks, run: Path, config: TeacherConfig) -> Denoiser:
+def load_teacher(networks: Networks, folder: Path, config: TeacherConfig) -> Denoiser:
     """Load the motion teacher's average from its newest checkpoint."""
-    folder = run / MotionTeacherStage.name
+    folder = folder / MotionTeacherStage.name
     found = CheckpointFolder(folder / 'checkpoints').newest()
     if found is None:
         raise ConfigurationError(f'{folder} holds no checkpoint; train it with --stage {MotionTeacherStage.name}')
@@ -98,15 +98,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--passes', type=int, nargs='+', default=[1, 4, 8], help='denoising passes of the teacher')
     parser.add_argument('--count', type=int, default=12, help='clips, rounded up to whole batches')
     options = parser.parse_args(arguments)
-    keep_freed_memory()
-    try:
+
+    def show() -> None:
         networks = load_networks(options.run / 'weights')
         teacher = load_teacher(networks, options.run, read_plan(options.config).teacher)
         print(table(measure_samples(networks, teacher, ClipFolder(options.clips), options.passes, options.count)))
-    except InspatioError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return error.exit_code
-    return 0
+
+    return run(show)
 
 
 if __name__ == '__main__':

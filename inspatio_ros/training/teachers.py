@@ -63,7 +63,7 @@ class Denoiser(nn.Module):
         config: sizes; the transformer's input has room for mask and render.
         prediction: 'flow', the network gives the velocity, or 'residual', what the clean latents differ from the
             render's by (from nothing where there is no render), mixed with what the noisy latents say
-            (`Preconditioning`). It is the denoiser's own, whatever the student's is.
+            (`preconditioning`). It is the denoiser's own, whatever the student's is.
 
     """
 
@@ -126,7 +126,7 @@ class Denoiser(nn.Module):
     def _rotary(self, x: Tensor, conditions: Conditions | None) -> Rotary:
         """Give the tables of all tokens; those of a clip placed by geometry lie in its last block's camera."""
         net, frames = self.transformer, self.config.latent_frames_per_block
-        if conditions is None or len(conditions.positions) != 2:
+        if conditions is None or not conditions.positions:
             return net.rotary(x.shape[1], *x.shape[3:], 0)
         first, last = conditions.positions
         # In time all lies as the student has it: the reference of either block, the block before, the block.
@@ -182,7 +182,8 @@ def preconditioning(x_t: Tensor, sigma: Tensor, conditions: Conditions | None) -
     They are the mean of clean latents, and what is then still open as a share of what was open without x_t, if clean
     latents differ from the render's by Gaussians of RESIDUAL_VARIANCE (from nothing by one of 1, where there is no
     render). Where all is noise, `start` is the render and `scale` is 1; where there is no noise, `start` is x_t.
-    (Karras et al. 2022, arXiv 2206.00364, section 5, about the render instead of about nothing.)
+    (Karras et al. 2022, arXiv 2206.00364, section 5, about the render instead of about nothing.) For
+    x_t [B, T, C, h, w] and sigma [B] it gives [B, T, C, h, w] and [B, T, 1, h, w].
     """
     sigma = like(sigma, x_t)
     render, variance = torch.zeros_like(x_t), torch.ones_like(x_t[:, :, :1])
