@@ -59,7 +59,7 @@ def test_clips_of_both_kinds_are_drawn_together_and_a_seed_draws_the_same(clips)
         ours, theirs = one.draw(4, generator(seed)), other.draw(4, generator(seed))
         assert torch.equal(ours[0], theirs[0]) and torch.equal(ours[1].render, theirs[1].render)
         assert ours[0].shape[0] == ours[1].positions[1].previous.shape[0] == 4
-    assert len(one._kept) == 2 * len(clips)
+    assert len(one._kept['truth']) == 2 * len(clips)
 
 
 def test_nothing_is_kept_where_no_variants_are_asked_for(clips):

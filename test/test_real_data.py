@@ -19,6 +19,7 @@ from inspatio_ros.training.data import ClipFolder
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.real_data import (
     HELD_OUT_FRAMES,
+    ImageFolder,
     RealVideo,
     RgbdFrames,
     VideoFile,
@@ -73,6 +74,40 @@ def recording(tmp_path):
 def is_red(clip):
     red = (clip[:, :, 0] > 240) & (clip[:, :, 1] < 20) & (clip[:, :, 2] < 20)
     return bool(red.any())
+
+
+def write_images(folder: Path, frames: int) -> Path:
+    """Images of a folder; image i is grey of brightness 4 i."""
+    folder.mkdir()
+    for i in range(frames):
+        cv2.imwrite(str(folder / f'{i:04d}.png'), np.full((48, 64, 3), 4 * i, np.uint8))
+    return folder
+
+
+def test_folder_of_images_is_a_video_less_what_cannot_be_opened(tmp_path):
+    folder = write_images(tmp_path / 'frames', 12)
+    (folder / '0003.png').write_bytes(b'half')
+    cv2.imwrite(str(folder / '0009.png'), np.zeros((20, 20, 3), np.uint8))
+    source = ImageFolder(folder)
+    assert source.skipped == 2 and source.windows(4) == [4, 5] and source.windows(3) == [0, 4, 5, 6]
+    assert source.read(4, 4).shape == (4, 48, 64, 3) and source.read(4, 4)[:, 0, 0, 0].tolist() == [16, 20, 24, 28]
+    clip = RealVideo([folder], 96, 64, 4).draw(2, torch.Generator().manual_seed(0))
+    assert clip.shape == (2, 4, 3, 64, 96) and torch.equal(clip[0, 1] - clip[0, 0], torch.full((3, 64, 96), 4))
+
+
+def test_image_that_breaks_off_is_named_when_it_is_read(tmp_path):
+    folder = write_images(tmp_path / 'frames', 3)
+    noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    cv2.imwrite(str(folder / '0001.png'), noise)
+    whole = (folder / '0001.png').read_bytes()
+    (folder / '0001.png').write_bytes(whole[:len(whole) // 2])
+    source = ImageFolder(folder)
+    with pytest.raises(RecordingError, match='0001.png cannot be decoded'):
+        source.read(0, 3)
+    for file in folder.iterdir():
+        file.write_bytes(b'')
+    with pytest.raises(RecordingError, match='holds no image that can be opened'):
+        ImageFolder(folder)
 
 
 def test_held_out_frames_are_never_drawn(recording):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,11 @@ class Clips:
         """Count the clips."""
         return len(self.truth)
 
+    def to(self, device: torch.device | str) -> Clips:
+        """Move all of it to a device."""
+        images = {name: getattr(self, name).to(device) for name in IMAGES}
+        return replace(self, **images, views=self.views.to(device))
+
 
 def save_clip(path: Path, clip: Clips, metadata: dict[str, Any]) -> None:
     """Write one clip."""
@@ -85,23 +90,23 @@ class ClipSource(ABC):
         for stills in (False, True):
             kind = [clip for _, clip in sorted(self._clips.items()) if clip.stills == stills]
             for start in range(0, len(kind), size):
-                yield _stack(kind[start:start + size])
+                yield stack(kind[start:start + size])
 
     def names(self) -> list[str]:
         """Name the clips."""
         return sorted(self._clips)
 
-    def augmented(self, generator: torch.Generator) -> Iterator[Clips]:
-        """Go through all clips once, one by one, augmented."""
+    def augmented(self, generator: torch.Generator, device: torch.device | str = 'cpu') -> Iterator[Clips]:
+        """Go through all clips once, one by one, augmented on a device."""
         for _, clip in sorted(self._clips.items()):
-            yield augment(clip, generator)
+            yield augment(clip.to(device), generator)
 
     def draw(self, size: int, generator: torch.Generator) -> Clips:
         """Draw a batch of clips of one kind, augmented."""
         clips = [clip for _, clip in sorted(self._clips.items())]
         first = clips[integer(len(clips), generator)]
         kind = [clip for clip in clips if clip.stills == first.stills]
-        return _stack([augment(kind[integer(len(kind), generator)], generator) for _ in range(size)])
+        return stack([augment(kind[integer(len(kind), generator)], generator) for _ in range(size)])
 
 
     def draw_frames(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -233,7 +238,8 @@ def integer(count: int, generator: torch.Generator) -> int:
     return int(torch.randint(count, (1,), generator=generator))
 
 
-def _stack(clips: list[Clips]) -> Clips:
+def stack(clips: Sequence[Clips]) -> Clips:
+    """Make one batch of clips of one kind."""
     joined = {name: torch.cat([getattr(clip, name) for clip in clips]) for name in IMAGES}
     tensors = [_views_as_tensors(clip.views) for clip in clips]
     views = _views_of({name: torch.cat([each[name] for each in tensors]) for name in tensors[0]})

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from torch import Tensor
 from inspatio_ros.config import to_dict
 from inspatio_ros.spatial.positions import BlockPositions
 from inspatio_ros.training.checkpoint import CheckpointError, load_tensors, save_tensors
-from inspatio_ros.training.data import ClipSource, integer
+from inspatio_ros.training.data import Clips, ClipSource, integer, stack
 from inspatio_ros.training.distributed import rank
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.punch import punch
@@ -31,6 +32,8 @@ from inspatio_ros.training.self_forcing import Conditions
 _PARTS, _PLACES = ('reference', 'render', 'mask'), ('reference', 'previous', 'block')
 #: Keeps the draws of variants apart from those of a trainer's steps.
 _SEED = 0x5EED
+#: Clips that are encoded at once, by whether that is on a GPU: there many small ones cost as much as one.
+_TOGETHER = {False: 1, True: 16}
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ class EncodedClips:
     def __init__(self, networks: Networks, clips: ClipSource, config: EncodingConfig, seed: int = 0,
                  folder: Path | None = None) -> None:
         self.networks, self.clips, self.config, self._seed, self._folder = networks, clips, config, seed, folder
-        self._kept: list[tuple[Tensor, Conditions]] = []
+        #: Tensors with one row a kept clip, on the networks' device; names as in the file.
+        self._kept: dict[str, Tensor] = {}
 
     def draw(self, size: int, generator: torch.Generator) -> tuple[Tensor, Conditions]:
         """Draw a batch: true latents [B, T', C, h, w], and what they are generated from."""
@@ -58,20 +62,21 @@ class EncodedClips:
             return self.networks.encode(punch(self.clips.draw(size, generator), self.config.punched, generator))
         if not self._kept:
             self._read_or_encode()
-        drawn = [self._kept[integer(len(self._kept), generator)] for _ in range(size)]
-        return torch.cat([truth for truth, _ in drawn]).float(), _joined([conditions for _, conditions in drawn])
+        count = len(self._kept['truth'])
+        rows = torch.tensor([integer(count, generator) for _ in range(size)], device=self.networks.device)
+        return _unpack({name: value[rows] for name, value in self._kept.items()})
 
     def _read_or_encode(self) -> None:
         path = None if self._folder is None else self._folder / f'{self._fingerprint()}.safetensors'
         if path is not None and path.exists():
             try:
-                self._kept = _unpack(load_tensors(path)[0])
+                self._kept = {name: value.to(self.networks.device) for name, value in load_tensors(path)[0].items()}
                 return
             except CheckpointError as error:
                 print(f'{path} is made anew: {error}')
-        self._encode_all()
+        self._kept = self._encode_all()
         if path is not None and rank() == 0:
-            save_tensors(path, _pack(self._kept), {'clips': self.clips.description()})
+            save_tensors(path, self._kept, {'clips': self.clips.description()})
 
     def _fingerprint(self) -> str:
         """Name everything that the kept latents depend on."""
@@ -84,53 +89,52 @@ class EncodedClips:
         return found.hexdigest()[:16]
 
     @torch.no_grad()
-    def _encode_all(self) -> None:
+    def _encode_all(self) -> dict[str, Tensor]:
         from tqdm import tqdm
         encoder = copy.copy(self.networks)
         # A twin with faster layers, which cannot be trained.
         encoder.autoencoder = copy.deepcopy(self.networks.autoencoder).eval().fuse()
+        rows: dict[int, dict[str, Tensor]] = {}
         for variant in range(self.config.variants):
             generator = torch.Generator().manual_seed(self._seed * 1_000_003 + _SEED + variant)
-            for clip in tqdm(self.clips.augmented(generator), total=len(self.clips), mininterval=10,
-                             desc=f'encoding, variant {variant + 1} of {self.config.variants}'):
-                truth, conditions = encoder.encode(punch(clip, self.config.punched, generator))
-                self._kept.append((truth.half(), _halved(conditions)))
+            clips = self.clips.augmented(generator, self.networks.device)
+            cut = (punch(clip, self.config.punched, generator) for clip in clips)
+            bar = tqdm(total=len(self.clips), mininterval=10,
+                       desc=f'encoding, variant {variant + 1} of {self.config.variants}')
+            with bar:
+                for numbers, batch in _batches(cut, _TOGETHER[self.networks.device.type == 'cuda']):
+                    packed = _pack(*encoder.encode(batch))
+                    for row, number in enumerate(numbers):
+                        rows[variant * len(self.clips) + number] = {
+                            name: value[row:row + 1] for name, value in packed.items()}
+                    bar.update(len(numbers))
+        return {name: torch.cat([rows[number][name] for number in sorted(rows)]) for name in rows[0]}
 
 
-def _pack(kept: list[tuple[Tensor, Conditions]]) -> dict[str, Tensor]:
-    """Lay what is kept out as tensors with one row a clip."""
-    everything = _joined([conditions for _, conditions in kept], torch.float16)
-    packed = {name: getattr(everything, name) for name in _PARTS}
-    for index, block in enumerate(everything.positions):
+def _batches(clips: Iterable[Clips], size: int) -> Iterator[tuple[list[int], Clips]]:
+    """Group clips of one kind: (which they are in order, the batch)."""
+    waiting: dict[bool, list[tuple[int, Clips]]] = {False: [], True: []}
+    for number, clip in enumerate(clips):
+        kind = waiting[clip.stills]
+        kind.append((number, clip))
+        if len(kind) == size:
+            yield [which for which, _ in kind], stack([each for _, each in kind])
+            kind.clear()
+    for kind in waiting.values():
+        if kind:
+            yield [which for which, _ in kind], stack([each for _, each in kind])
+
+
+def _pack(truth: Tensor, conditions: Conditions) -> dict[str, Tensor]:
+    """Lay clips out as tensors with one row a clip, latents in half precision."""
+    packed = {name: getattr(conditions, name).half() for name in _PARTS}
+    for index, block in enumerate(conditions.positions):
         packed |= {f'positions.{index}.{name}': value for name, value in vars(block).items() if value is not None}
-    return {'truth': torch.cat([truth for truth, _ in kept]), **packed}
+    return {'truth': truth.half(), **packed}
 
 
-def _unpack(packed: dict[str, Tensor]) -> list[tuple[Tensor, Conditions]]:
+def _unpack(packed: dict[str, Tensor]) -> tuple[Tensor, Conditions]:
     blocks = sorted({name.split('.')[1] for name in packed if name.startswith('positions.')})
-    kept = []
-    for row in range(len(packed['truth'])):
-        part = {name: value[row:row + 1] for name, value in packed.items()}
-        positions = tuple(BlockPositions(*(part.get(f'positions.{index}.{name}') for name in _PLACES))
-                          for index in blocks)
-        kept.append((part['truth'], Conditions(*(part[name] for name in _PARTS), positions)))
-    return kept
-
-
-def _halved(conditions: Conditions) -> Conditions:
-    return Conditions(conditions.reference.half(), conditions.render.half(), conditions.mask.half(),
-                      conditions.positions)
-
-
-def _joined(parts: list[Conditions], dtype: torch.dtype = torch.float32) -> Conditions:
-    def join(name: str) -> Tensor:
-        return torch.cat([getattr(part, name) for part in parts]).to(dtype)
-
-    positions = tuple(_joined_positions(block) for block in zip(*(part.positions for part in parts), strict=True))
-    return Conditions(join('reference'), join('render'), join('mask'), positions)
-
-
-def _joined_positions(blocks: tuple[BlockPositions, ...]) -> BlockPositions:
-    previous = None if blocks[0].previous is None else torch.cat([block.previous for block in blocks])
-    return BlockPositions(torch.cat([block.reference for block in blocks]), previous,
-                          torch.cat([block.block for block in blocks]))
+    positions = tuple(BlockPositions(*(packed.get(f'positions.{index}.{name}') for name in _PLACES))
+                      for index in blocks)
+    return packed['truth'].float(), Conditions(*(packed[name].float() for name in _PARTS), positions)

@@ -22,6 +22,7 @@ from inspatio_ros.training.data import ClipSource
 from inspatio_ros.training.encoded import EncodedClips
 from inspatio_ros.training.measure import measure
 from inspatio_ros.training.networks import Networks
+from inspatio_ros.training.noise import normal
 from inspatio_ros.training.self_forcing import Conditions, RollOut, draw_noise
 from inspatio_ros.training.teachers import Denoiser, NoiseLevels
 
@@ -177,5 +178,4 @@ class JdmdStage:
 
     def _noise(self, samples: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         timestep = self.config.noise.draw(len(samples), self.networks.scheduler, generator)
-        noise = torch.randn(samples.shape, generator=generator)
-        return timestep.to(samples.device), noise.to(samples)
+        return timestep.to(samples.device), normal(samples.shape, generator, samples.device)

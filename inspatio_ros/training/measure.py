@@ -54,7 +54,7 @@ def _decibel(square: float) -> float:
 def measure(networks: Networks, clips: ClipSource) -> dict[str, float]:
     """Generate all clips of a folder and give their PSNR."""
     generator = torch.Generator().manual_seed(SEED)
-    return _measure(clips, lambda batch: networks.generate(batch, generator))
+    return _measure(clips, lambda batch: networks.generate(batch, generator).cpu())
 
 
 def measure_baseline(clips: ClipSource, method: str) -> dict[str, float]:

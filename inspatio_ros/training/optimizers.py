@@ -82,7 +82,9 @@ class Optimizers:
     def take_moments(self, value: nn.Parameter, moments: Mapping[str, Tensor]) -> None:
         """Take over what `moments` gave; nothing if no step had reached the parameter."""
         if moments:
-            self._of[value].state[value] = dict(moments)
+            # AdamW counts its steps on the CPU, whatever device it runs on.
+            self._of[value].state[value] = {name: held if name == 'step' else held.to(value.device)
+                                            for name, held in moments.items()}
 
 
 def moments_under(tensors: Container[str], name: str) -> dict[str, str]:

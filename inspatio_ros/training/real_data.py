@@ -7,8 +7,8 @@ are written beside the synthetic clips by
 
     python -m inspatio_ros.training.real_data --recording DIR --config FILE --output DATA/train
 
-Videos, and the images of RGB-D folders, give clips without geometry for the real teacher. What cannot be used is
-skipped, counted and named; nothing usable at all is an error.
+Videos, folders of images and the images of RGB-D folders give clips without geometry for the real teacher. What cannot
+be used is skipped, counted and named; nothing usable at all is an error.
 
 Frames that figures are measured on are never trained on, in any recording: see HELD_OUT_FRAMES.
 """
@@ -39,6 +39,7 @@ HELD_OUT_FRAMES = tuple(frame + near for frame in (25, 75, 125, 175, 225) for ne
 #: Words by which a data set's own files say that it may not be used for weights that anyone may use.
 FORBIDDEN = ('kitti', 'non-commercial', 'noncommercial', 'non commercial', 'by-nc')
 VIDEO_ENDINGS = ('.mp4', '.mkv', '.mov', '.avi', '.webm')
+IMAGE_ENDINGS = ('.png', '.jpg', '.jpeg')
 #: One window in so many clip lengths of a source is kept out of training, to look at.
 HELD_OUT_EVERY = 10
 #: A source of fewer windows than this many clip lengths is trained on as a whole.
@@ -101,6 +102,43 @@ class RgbdFrames(FrameSource):
         return np.stack([self.reference.frame(index).image for index in range(start, start + length)])
 
 
+class ImageFolder(FrameSource):
+    """The images of a folder in the order of their names, as one video; those that cannot be opened are skipped."""
+
+    def __init__(self, path: Path) -> None:
+        from PIL import Image
+        check_licence(path)
+        self.name = str(path)
+        self._files = [file for file in sorted(path.iterdir()) if file.suffix.lower() in IMAGE_ENDINGS]
+        self._usable, self._size = [], (0, 0)
+        for file in self._files:
+            try:
+                with Image.open(file) as image:
+                    self._size = self._size if any(self._usable) else image.size
+                    self._usable.append(image.size == self._size)
+            except (OSError, SyntaxError):
+                self._usable.append(False)
+        self.skipped = len(self._usable) - sum(self._usable)
+        if not any(self._usable):
+            raise RecordingError(f'{path} holds no image that can be opened; copy it anew')
+
+    def windows(self, length: int) -> list[int]:
+        """List starts of runs in which no image is missing."""
+        return [start for start in range(len(self._files) - length + 1) if all(self._usable[start:start + length])]
+
+    def read(self, start: int, length: int) -> np.ndarray:
+        """Read the images of a window."""
+        from PIL import Image
+        found = []
+        for file in self._files[start:start + length]:
+            try:
+                with Image.open(file) as image:
+                    found.append(np.array(image.convert('RGB')))
+            except (OSError, SyntaxError) as error:
+                raise RecordingError(f'{file} cannot be decoded ({error}); copy it anew') from error
+        return np.stack(found)
+
+
 class VideoFile(FrameSource):
     """A video file: gone through once by PyAV to find its frames, then decoded window by window.
 
@@ -160,11 +198,11 @@ class VideoFile(FrameSource):
 
 
 def open_sources(paths: Sequence[Path]) -> tuple[list[FrameSource], dict[str, str]]:
-    """Open RGB-D folders, videos and folders of videos: (sources, what was skipped and why)."""
+    """Open RGB-D folders, videos, and folders of videos or of images: (sources, what was skipped and why)."""
     sources, skipped = [], {}
     for path in _expand(paths):
         try:
-            sources.append(VideoFile(path) if path.suffix.lower() in VIDEO_ENDINGS else RgbdFrames(path))
+            sources.append(_open_source(path))
         except RecordingError as error:
             skipped[str(path)] = str(error)
     if not sources:
@@ -173,9 +211,19 @@ def open_sources(paths: Sequence[Path]) -> tuple[list[FrameSource], dict[str, st
     return sources, skipped
 
 
+def _open_source(path: Path) -> FrameSource:
+    if path.suffix.lower() in VIDEO_ENDINGS:
+        return VideoFile(path)
+    return ImageFolder(path) if _holds_images(path) else RgbdFrames(path)
+
+
+def _holds_images(path: Path) -> bool:
+    return path.is_dir() and any(file.suffix.lower() in IMAGE_ENDINGS for file in path.iterdir())
+
+
 def _expand(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
-        if path.is_dir() and not (path / 'rgb').is_dir():
+        if path.is_dir() and not (path / 'rgb').is_dir() and not _holds_images(path):
             yield from sorted(file for file in path.rglob('*') if file.suffix.lower() in VIDEO_ENDINGS)
         else:
             yield path
@@ -194,7 +242,7 @@ class RealVideo:
     """Clips of real video for the real teacher; a `VideoSource` of training/teachers.py.
 
     Args:
-        paths: RGB-D folders, video files, or folders of video files.
+        paths: RGB-D folders, video files, or folders of video files or of images.
         width: of the clips, in pixels; frames are cut to the clips' shape about their middle and resized.
         height: of the clips.
         frames: of a clip.

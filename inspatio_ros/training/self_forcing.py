@@ -21,6 +21,7 @@ from inspatio_ros.spatial.positions import BlockPositions
 from inspatio_ros.star.cache import Cache
 from inspatio_ros.star.generator import BlockGenerator, RunConstants
 from inspatio_ros.star.scheduler import mix
+from inspatio_ros.training.noise import normal
 
 
 @dataclass(frozen=True)
@@ -136,5 +137,4 @@ def remember(blocks: BlockGenerator, constants: RunConstants, cache: Cache, refe
 def draw_noise(blocks: BlockGenerator, count: int, batch: int, generator: torch.Generator) -> Tensor:
     """Draw the noise [count, passes, batch, F, C, h, w] of a roll-out of `count` blocks."""
     passes = len(blocks.config.scheduler.denoising_steps)
-    noise = torch.randn(count, passes, batch, *blocks.latent_shape, generator=generator)
-    return noise.to(blocks.transformer.device)
+    return normal((count, passes, batch, *blocks.latent_shape), generator, blocks.transformer.device)

@@ -24,6 +24,7 @@ from inspatio_ros.training.encoded import EncodedClips
 from inspatio_ros.training.local_start import start_local
 from inspatio_ros.training.measure import measure
 from inspatio_ros.training.networks import Networks
+from inspatio_ros.training.noise import normal
 from inspatio_ros.training.pca import start_from_components
 from inspatio_ros.training.self_forcing import placed, remember
 
@@ -90,7 +91,7 @@ class AutoencoderStage:
         clips = first_frames(clips, self.networks.config.frames_in_first_block)
         truth = unit(clips.truth.to(self.networks.device))
         latent = self.networks.autoencoder.encode(truth)
-        noisy = latent + self.config.latent_noise * torch.randn(latent.shape, generator=generator).to(latent)
+        noisy = latent + self.config.latent_noise * normal(latent.shape, generator, latent.device)
         guide = drop_guide(*self.networks.guide(clips), self.config.guide_dropout, generator)
         error = self.networks.autoencoder.decode(noisy, guide, clamp=False).float() - truth
         square, absolute = error.square().mean(), error.abs().mean()
@@ -272,7 +273,7 @@ def latent_spread(latent: Tensor) -> Tensor:
 
 
 def _noise_like(latent: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(latent.shape, generator=generator).to(latent)
+    return normal(latent.shape, generator, latent.device)
 
 
 def _psnr(image: Tensor, truth: Tensor) -> float:

@@ -28,6 +28,7 @@ from inspatio_ros.star.transformer import DiffusionTransformer, Rotary, TextCons
 from inspatio_ros.training.data import ClipSource, unit
 from inspatio_ros.training.encoded import EncodedClips
 from inspatio_ros.training.networks import Networks
+from inspatio_ros.training.noise import normal
 from inspatio_ros.training.self_forcing import Conditions
 from inspatio_ros.training.widen import TRANSFORMER_FILES, load_widened
 
@@ -243,7 +244,7 @@ class _TeacherStage:
 
     def _error(self, truth: Tensor, conditions: Conditions | None, generator: torch.Generator) -> Tensor:
         timestep = self.config.noise.draw(len(truth), self.networks.scheduler, generator).to(truth.device)
-        noise = torch.randn(truth.shape, generator=generator).to(truth)
+        noise = normal(truth.shape, generator, truth.device)
         text = self.networks.text
         if float(torch.rand(1, generator=generator)) < self.config.caption_dropout:
             text = torch.zeros_like(text)

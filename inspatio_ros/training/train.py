@@ -189,19 +189,21 @@ def _needed(plan: Plan, name: str, wanted: str) -> bool:
     return wanted == 'jdmd' and name in [TEACHER_OF[task] for task in plan.jdmd.tasks]
 
 
-def changed(plan: Plan, stage: str, steps: int | None, learning_rate: float | None) -> Plan:
-    """Give a plan in which a stage takes so many steps at such a rate; None leaves what the plan says.
+def changed(plan: Plan, stage: str, steps: int | None, learning_rate: float | None,
+            batch_size: int | None = None) -> Plan:
+    """Give a plan in which a stage takes so many steps at such a rate on so many clips; None leaves what the plan says.
 
     Raises:
         ConfigurationError: the plan has no such stage.
 
     """
-    changes = {name: value for name, value in (('steps', steps), ('learning_rate', learning_rate)) if value is not None}
+    wanted = {'steps': steps, 'learning_rate': learning_rate, 'batch_size': batch_size}
+    changes = {name: value for name, value in wanted.items() if value is not None}
     if not changes:
         return plan
     if stage not in plan.stages | plan.further:
-        raise ConfigurationError(f'--steps and --learning-rate belong to one stage; name it by --stage, one of '
-                                 f'{", ".join(plan.stages | plan.further)}')
+        raise ConfigurationError(f'--steps, --learning-rate and --batch-size belong to one stage; name it by --stage, '
+                                 f'one of {", ".join(plan.stages | plan.further)}')
     return replace(plan, **{part: {name: replace(config, **changes) if name == stage else config
                                    for name, config in getattr(plan, part).items()} for part in ('stages', 'further')})
 
@@ -238,18 +240,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--threads', type=int, help='CPU threads (all cores if left out)')
     parser.add_argument('--minutes', type=float, default=float('inf'), help='stop each stage after so long')
-    parser.add_argument('--real', type=Path, nargs='+', default=[], help='RGB-D folders and videos of the real teacher')
+    parser.add_argument('--real', type=Path, nargs='+', default=[], help='RGB-D folders, videos and folders of '
+                        'images for the real teacher')
     parser.add_argument('--weights', type=Path, help='folder of weights to start from: transformer (Wan2.1, official '
                         'names), autoencoder, text; or of nano, to adapt it to a recording')
     parser.add_argument('--steps', type=int, help='of the stage, where not those of the configuration')
     parser.add_argument('--learning-rate', type=float, help='of the stage, where not that of the configuration')
+    parser.add_argument('--batch-size', type=int, help='of the stage, on every rank, where not the one configured')
     options = parser.parse_args(arguments)
     keep_freed_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
     try:
         stage = ALIASES.get(options.stage, options.stage)
-        plan = changed(read_plan(options.config), stage, options.steps, options.learning_rate)
+        plan = changed(read_plan(options.config), stage, options.steps, options.learning_rate,
+                       options.batch_size)
         device = start(options.device)
         train(plan, stage, options.data, options.output, device, 60 * options.minutes, options.real, options.weights)
     except InspatioError as error:
