@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from inspatio_ros.geometry import PinholeCamera, invert, make_pose, se3_exp
 from inspatio_ros.scenes.raycast import raycast
 from inspatio_ros.scenes.rooms import sample_room
-from inspatio_ros.spatial import splat_cpu
+from inspatio_ros.spatial import splat_cpu, splat_triton
 from inspatio_ros.spatial.render import HOLE, fuse, project_pixels, splat
 
 KERNELS = ('torch', 'numba')
@@ -105,6 +105,25 @@ def test_our_identity_warp_reproduces_the_golden_image(golden, kernel):
     known = depth > 0
     assert torch.equal(rendered.mask[:, 0] > 0, known)
     assert ((rendered.image - image).abs().amax(1)[known]).max() < 1e-5
+
+
+@pytest.mark.parametrize(('available', 'said'), [(False, 'Triton is not installed'), (True, 'no compiler')])
+def test_kernel_that_does_not_run_on_a_gpu_gives_way_and_says_so_once(monkeypatch, caplog, available, said):
+    def fails(*given):
+        raise RuntimeError('no compiler')
+
+    monkeypatch.setattr(splat_triton, 'AVAILABLE', available)
+    monkeypatch.setattr(splat_triton, 'splat_triton', fails)
+    splat_triton.runs_on.cache_clear()
+    assert not any(splat_triton.runs_on(torch.device('cpu')) for _ in range(3))
+    assert [said in record.message for record in caplog.records] == [True]
+    splat_triton.runs_on.cache_clear()
+
+
+def test_unknown_kernel_is_refused():
+    image, z = _scene()
+    with pytest.raises(ValueError, match="kernel 'abacus' is unknown; choose one of auto, torch, numba, triton"):
+        _splat(image, z, np.eye(4), 'abacus')
 
 
 # --- the fast kernel and its slow twin -------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from inspatio_ros.spatial.render import HOLE, splat
-from inspatio_ros.spatial.splat_triton import AVAILABLE, splat_triton
+from inspatio_ros.spatial.splat_triton import AVAILABLE, runs_on
 
 pytestmark = pytest.mark.skipif(not AVAILABLE, reason='triton is not installed')
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -38,9 +38,14 @@ def test_equals_its_twin():
     T = np.tile(np.eye(4), (frames, 1, 1))
     T[0, :3, 3], T[1, :3, 3] = (0.11, -0.07, 0.2), (-0.3, 0.05, -1.4)
     given = [x.to(DEVICE) for x in (image, z_depth)]
-    found = splat_triton(*given, K, T, K, size)
+    found = splat(*given, K, T, K, size, kernel='triton')
     expected = splat(*given, K, T, K, size, kernel='torch')
     assert torch.equal(found.mask, expected.mask) and 0.2 < float(found.mask.mean()) < 1.
     torch.testing.assert_close(found.image, expected.image, rtol=0, atol=1e-4)
     torch.testing.assert_close(found.z_depth, expected.z_depth, rtol=0, atol=1e-5, equal_nan=True)
     assert (found.image[found.mask.expand_as(found.image) == 0] == HOLE).all()
+
+
+def test_is_found_to_run():
+    runs_on.cache_clear()
+    assert runs_on(torch.device(DEVICE))

@@ -47,6 +47,8 @@ class SpatialConstraint:
         self.reference, self.camera, self.max_views = reference, camera, max_views
         self.device = torch.device(device)
         self._on_cpu = kernel == 'numba' or (kernel == 'auto' and self.device.type == 'cpu')
+        # What runs where the prepared frames lie: the CPU's own kernel is not called frame by frame.
+        self._kernel = 'torch' if self.device.type == 'cpu' else kernel
         self._cache = _ByteCache(CACHE_BYTES)
         self._gain_cache: dict[_Views, np.ndarray] = {}
         self._chooser = ViewChooser(reference) if reference.is_static else None
@@ -169,7 +171,7 @@ class SpatialConstraint:
         views = [(source.exposed(gain)[None], source.z_depth[None], source.dense.K,
                   (invert(T_world_camera) @ source.dense.T_world_camera)[None], self.camera.K)
                  for source, gain in sources]
-        conditions = [splat(*view, (self.camera.width, self.camera.height), kernel='torch') for view in views]
+        conditions = [splat(*view, (self.camera.width, self.camera.height), kernel=self._kernel) for view in views]
         contradicted = [torch.zeros_like(conditions[0].z_depth, dtype=torch.bool)]
         for rank, condition in enumerate(conditions[1:], start=1):
             verdicts = [contradicts(condition, *better) for better in views[:rank]]

@@ -14,12 +14,12 @@ the largest ln(1 + z) of the whole clip. Here the same weight is taken relative 
 - a share below MIN_SHARE of a source pixel is no evidence: it neither makes a pixel known nor hides what lies behind.
 
 The released behaviour, faults included, is `release=True`. The torch code below runs on any device, and is the slow
-twin of the CPU kernel in `splat_cpu.py`.
+twin of the kernels in `splat_cpu.py` (CPU) and `splat_triton.py` (GPU).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +38,8 @@ CONTRADICTION = 0.375
 MIN_SHARE = 1 / 16
 #: The value of a hole in the rendered image (black in [-1, 1]).
 HOLE = -1.
+#: What splats: 'numba' on a CPU alone, 'triton' on a GPU alone, 'torch' anywhere.
+KERNELS = ('auto', 'torch', 'numba', 'triton')
 
 
 @dataclass(frozen=True)
@@ -59,16 +61,35 @@ def splat(image: Tensor, z_depth: Tensor, K_source: np.ndarray, T_target_source:
 
     `image` float32 [F, 3, h, w] in [-1, 1]; `z_depth` float32 [F, h, w], 0 or NaN unknown; `K_source` and `K_target`
     [3, 3]; `T_target_source` [F, 4, 4]; `size` (width, height) of the target. `release=True` computes what the released
-    code computes (golden/forward_warp). `kernel` 'torch' or 'numba' (CPU only); 'auto' takes numba on the CPU.
-    Raises ValueError for shapes that do not fit each other.
+    code computes (golden/forward_warp). `kernel` one of KERNELS; 'auto' takes numba on a CPU, triton on a GPU where it
+    runs (splat_triton.runs_on), else torch. Raises ValueError for shapes that do not fit each other.
     """
     _check_shapes(image, z_depth, T_target_source)
     if release:
         return _splat_release(image, z_depth, K_source, T_target_source, K_target, size)
-    if kernel == 'numba' or (kernel == 'auto' and image.device.type == 'cpu' and image.dtype == torch.float32):
+    run = _kernel(_fastest(image) if kernel == 'auto' else kernel)
+    return run(image, z_depth, K_source, T_target_source, K_target, size)
+
+
+def _fastest(image: Tensor) -> str:
+    if image.dtype != torch.float32:
+        return 'torch'
+    if image.device.type == 'cpu':
+        return 'numba'
+    from inspatio_ros.spatial.splat_triton import runs_on
+    return 'triton' if runs_on(image.device) else 'torch'
+
+
+def _kernel(name: str) -> Callable[..., Condition]:
+    if name == 'numba':
         from inspatio_ros.spatial.splat_cpu import splat_cpu
-        return splat_cpu(image, z_depth, K_source, T_target_source, K_target, size)
-    return _splat_torch(image, z_depth, K_source, T_target_source, K_target, size)
+        return splat_cpu
+    if name == 'triton':
+        from inspatio_ros.spatial.splat_triton import splat_triton
+        return splat_triton
+    if name != 'torch':
+        raise ValueError(f'kernel {name!r} is unknown; choose one of {", ".join(KERNELS)}')
+    return _splat_torch
 
 
 def fuse(conditions: Sequence[Condition], contradicted: Sequence[Tensor] | None = None) -> Condition:

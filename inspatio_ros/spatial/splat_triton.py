@@ -7,13 +7,15 @@
 3. `resolve`: divide by the weight, or write a hole.
 
 Sums are atomic, so their order, and the last bit of a colour, changes from run to run, as it does in torch's scatter.
-Not run on a GPU yet: see docs/performance.md.
+On an H100 it took a hundredth of its twin's time (docs/performance.md).
 """
 
 from __future__ import annotations
 
 import importlib.util
+import logging
 from contextlib import nullcontext
+from functools import cache
 
 import numpy as np
 import torch
@@ -28,6 +30,8 @@ from inspatio_ros.spatial.render import (
     pixel_motion,
 )
 
+log = logging.getLogger(__name__)
+
 AVAILABLE = importlib.util.find_spec('triton') is not None
 
 #: Pixels a program.
@@ -36,6 +40,24 @@ _BLOCK = 256
 _SUMS = 5
 #: The kernel raises to DEPTH_POWER, a power of two, by squaring.
 _SQUARINGS = DEPTH_POWER.bit_length() - 1
+
+
+@cache
+def runs_on(device: torch.device) -> bool:
+    """Say whether the kernels run on a GPU: tried once, on one pixel. Why they do not is said once, too."""
+    if not AVAILABLE:
+        log.warning('Triton is not installed, so views are splatted by torch, which takes many times as long; '
+                    'install triton')
+        return False
+    image = torch.zeros(1, 3, 1, 1, device=device)
+    try:
+        splat_triton(image, torch.ones(1, 1, 1, device=device), np.eye(3), np.eye(4)[None], np.eye(3), (1, 1))
+    # Whatever it is (no compiler, a GPU that Triton does not know): torch does the same, slowly.
+    except Exception as error:
+        log.warning('Triton cannot compile for %s (%s: %s), so views are splatted by torch, which takes many times as '
+                    'long', device, type(error).__name__, error)
+        return False
+    return True
 
 
 def splat_triton(image: Tensor, z_depth: Tensor, K_source: np.ndarray, T_target_source: np.ndarray,
