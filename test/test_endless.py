@@ -18,7 +18,8 @@ from inspatio_ros.config import to_dict
 from inspatio_ros.errors import ConfigurationError, RecordingError
 from inspatio_ros.scenes.clips import HELD_OUT_SEEDS, TRAIN_SEEDS_START, make_clip, random_scene
 from inspatio_ros.scenes.paths import PATHS
-from inspatio_ros.training.clips import ClipConfig, training_clip
+from inspatio_ros.training.checkpoint import CheckpointError, load_tensors
+from inspatio_ros.training.clips import ClipConfig, training_clip, write_clips
 from inspatio_ros.training.data import IMAGES, Clips
 from inspatio_ros.training.scenes import EndlessClips, EndlessConfig, open_endless, read_photographs
 from inspatio_ros.training.train import main, read_plan
@@ -61,6 +62,23 @@ def test_clips_of_a_seed_stay_what_they_are(seed: int, known: str) -> None:
 def test_training_clips_of_a_seed_stay_what_they_are(seed: int, known: str) -> None:
     clip = training_clip(seed, SMALL)
     assert checksum(*[part.numpy() for part in (clip.truth, clip.filled, clip.mask, clip.reference)]) == known
+
+
+def test_processes_share_the_seeds_and_write_what_one_would(tmp_path) -> None:
+    for workers, folder in ((1, 'one'), (2, 'two')):
+        write_clips(tmp_path / folder, 3, TRAIN_SEEDS_START, SMALL, twins=True, workers=workers)
+    ours, theirs = (sorted((tmp_path / folder).iterdir()) for folder in ('one', 'two'))
+    assert [path.name for path in ours] == [path.name for path in theirs] and len(ours) == 6
+    for one, other in zip(ours, theirs, strict=True):
+        (mine, about), (same, about_same) = load_tensors(one), load_tensors(other)
+        assert about == about_same and mine.keys() == same.keys()
+        assert all(torch.equal(value, same[name]) for name, value in mine.items())
+
+
+def test_seed_that_fails_in_a_process_ends_all(tmp_path) -> None:
+    (tmp_path / 'clips').write_text('a file where the folder should be')
+    with pytest.raises(CheckpointError, match='could not be written'):
+        write_clips(tmp_path / 'clips', 4, TRAIN_SEEDS_START, SMALL, workers=2)
 
 
 @pytest.mark.parametrize('seed', [1000000, 1000002, 1000004])

@@ -12,11 +12,15 @@ most, so that at times only the generator's reference holds what the render lack
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from inspatio_ros.geometry import PinholeCamera, se3_exp
 from inspatio_ros.reference.base import Reference, ReferenceFrame
@@ -203,15 +207,37 @@ def _spoilt(rng: np.random.Generator, z_depth: np.ndarray) -> np.ndarray:
     return noisy.astype(np.float32)
 
 
-def write_clips(folder: Path, count: int, first_seed: int, config: ClipConfig, twins: bool = False) -> None:
-    """Write the clips of consecutive seeds, and their twins if asked for: those that are not there yet."""
+def write_clips(folder: Path, count: int, first_seed: int, config: ClipConfig, twins: bool = False,
+                workers: int = 1) -> None:
+    """Write the clips of consecutive seeds, and their twins if asked for: those that are not there yet.
+
+    More than one of `workers` are processes with a thread each; a seed's clips are the same whoever makes them.
+    """
     from tqdm import tqdm
-    for seed in tqdm(range(first_seed, first_seed + count), desc='clips', mininterval=10):
-        paths = [folder / f'clip_{seed:07d}{ending}.safetensors' for ending in (('', '_twin') if twins else ('',))]
-        if all(path.exists() for path in paths):
-            continue
-        for path, clip in zip(paths, training_clips(seed, config), strict=False):
-            save_clip(path, clip, {'seed': seed})
+    seeds = range(first_seed, first_seed + count)
+    write = partial(_write_seed, folder, config, twins)
+    progress = partial(tqdm, total=count, desc='clips', mininterval=10)
+    if workers == 1:
+        for seed in progress(seeds):
+            write(seed)
+        return
+    # Spawned: a fork of a process that has used torch's threads, or a GPU, may hang.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), torch.set_num_threads, (1,)) as pool:
+        try:
+            for _ in progress(pool.map(write, seeds)):
+                pass
+        except BaseException:
+            # Else all seeds would be made before the error is seen, or Ctrl-C obeyed.
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _write_seed(folder: Path, config: ClipConfig, twins: bool, seed: int) -> None:
+    paths = [folder / f'clip_{seed:07d}{ending}.safetensors' for ending in (('', '_twin') if twins else ('',))]
+    if all(path.exists() for path in paths):
+        return
+    for path, clip in zip(paths, training_clips(seed, config), strict=False):
+        save_clip(path, clip, {'seed': seed})
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -223,12 +249,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--device', default='cpu', help='where to cast and render: by compiled kernels on a CPU, in '
                         'torch on a GPU')
     parser.add_argument('--held-out', action='store_true', help='seeds that are never trained on, exact depth')
+    parser.add_argument('--workers', type=int, default=1, help='processes that share the seeds, one core each')
     options = parser.parse_args(arguments)
+    if options.workers < 1:
+        parser.error(f'--workers must be at least 1, not {options.workers}')
     first = options.first_seed + (HELD_OUT_SEEDS.start if options.held_out else TRAIN_SEEDS_START)
     if options.held_out and first + options.count > HELD_OUT_SEEDS.stop:
         parser.error(f'there are {len(HELD_OUT_SEEDS)} held-out seeds; ask for fewer clips')
     write_clips(options.output, options.count, first, ClipConfig(spoil=not options.held_out, device=options.device),
-                twins=not options.held_out)
+                not options.held_out, options.workers)
 
 
 if __name__ == '__main__':
