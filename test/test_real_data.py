@@ -95,6 +95,13 @@ def test_folder_of_images_is_a_video_less_what_cannot_be_opened(tmp_path):
     assert clip.shape == (2, 4, 3, 64, 96) and torch.equal(clip[0, 1] - clip[0, 0], torch.full((3, 64, 96), 4))
 
 
+def test_images_beside_videos_are_not_taken_for_one(tmp_path):
+    folder = write_images(tmp_path / 'both', 5)
+    write_video(folder / 'a.mp4', 5)
+    sources, skipped = open_sources([folder])
+    assert [source.name for source in sources] == [str(folder / 'a.mp4')] and not skipped
+
+
 def test_image_that_breaks_off_is_named_when_it_is_read(tmp_path):
     folder = write_images(tmp_path / 'frames', 3)
     noise = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)

@@ -40,8 +40,8 @@ _TOGETHER = {False: 1, True: 16}
 class EncodingConfig:
     """How clips become latents."""
 
-    #: Variants of each clip that are encoded once and kept (a quarter of a megabyte each at nano's size); 0: none is
-    #: kept, every batch is encoded anew.
+    #: Variants of each clip that are encoded once and kept on the networks' device (a quarter of a megabyte each at
+    #: nano's size); 0: none is kept, every batch is encoded anew.
     variants: int = 0
     #: Share of clips whose render gets further holes, in which the cache mostly knows what the render lacks.
     punched: float = 0.

@@ -214,7 +214,7 @@ def open_sources(paths: Sequence[Path]) -> tuple[list[FrameSource], dict[str, st
 def _open_source(path: Path) -> FrameSource:
     if path.suffix.lower() in VIDEO_ENDINGS:
         return VideoFile(path)
-    return ImageFolder(path) if _holds_images(path) else RgbdFrames(path)
+    return RgbdFrames(path) if (path / 'rgb').is_dir() or not _holds_images(path) else ImageFolder(path)
 
 
 def _holds_images(path: Path) -> bool:
@@ -223,10 +223,12 @@ def _holds_images(path: Path) -> bool:
 
 def _expand(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
-        if path.is_dir() and not (path / 'rgb').is_dir() and not _holds_images(path):
-            yield from sorted(file for file in path.rglob('*') if file.suffix.lower() in VIDEO_ENDINGS)
-        else:
+        if not path.is_dir() or (path / 'rgb').is_dir():
             yield path
+            continue
+        videos = sorted(file for file in path.rglob('*') if file.suffix.lower() in VIDEO_ENDINGS)
+        # Images beside videos are their previews, or the like.
+        yield from videos or ([path] if _holds_images(path) else [])
 
 
 # --- clips without geometry ------------------------------------------------------------------------------------------
