@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ from inspatio_ros.scenes.scene import Scene
 from inspatio_ros.training.assemble import assemble_clip
 from inspatio_ros.training.batched.choose import choose_cast
 from inspatio_ros.training.data import Clips, images_to_tensor, save_clip
+from inspatio_ros.training.entry import run
 
 #: Frames of a clip's blocks.
 BLOCKS = (9, 12)
@@ -240,7 +242,7 @@ def _write_seed(folder: Path, config: ClipConfig, twins: bool, seed: int) -> Non
         save_clip(path, clip, {'seed': seed})
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> int:
     """Make clips from the command line."""
     parser = argparse.ArgumentParser(prog='python -m inspatio_ros.training.clips', description=__doc__)
     parser.add_argument('--output', type=Path, required=True, help='folder for clip_*.safetensors')
@@ -256,9 +258,10 @@ def main(arguments: list[str] | None = None) -> None:
     first = options.first_seed + (HELD_OUT_SEEDS.start if options.held_out else TRAIN_SEEDS_START)
     if options.held_out and first + options.count > HELD_OUT_SEEDS.stop:
         parser.error(f'there are {len(HELD_OUT_SEEDS)} held-out seeds; ask for fewer clips')
-    write_clips(options.output, options.count, first, ClipConfig(spoil=not options.held_out, device=options.device),
-                not options.held_out, options.workers)
+    config = ClipConfig(spoil=not options.held_out, device=options.device)
+    return run(lambda: write_clips(options.output, options.count, first, config, not options.held_out, options.workers),
+               'stopped; the same command makes the clips that are missing')
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

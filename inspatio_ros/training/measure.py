@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from inspatio_ros.training.data import ClipFolder, Clips, ClipSource, unit
+from inspatio_ros.training.entry import run
 from inspatio_ros.training.networks import Networks
 
 #: Every measurement draws its noise from this seed.
@@ -88,20 +90,22 @@ def table(rows: dict[str, dict[str, float]]) -> str:
     return '\n'.join(lines)
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> int:
     """Print the table of baselines and of trained weights on held-out clips."""
     parser = argparse.ArgumentParser(prog='python -m inspatio_ros.training.measure', description=main.__doc__)
     parser.add_argument('--clips', type=Path, required=True, help='folder of held-out clips')
     parser.add_argument('--weights', type=Path, help='folder of weights (the shipped ones if left out)')
     options = parser.parse_args(arguments)
     from inspatio_ros.training.export import load_networks
-    from inspatio_ros.training.memory import keep_freed_memory
-    keep_freed_memory()
-    clips = ClipFolder(options.clips)
-    rows = {f'render, holes {method}': measure_baseline(clips, method) for method in BASELINES}
-    rows['nano'] = measure(load_networks(options.weights), clips)
-    print(f'{len(clips)} clips, PSNR in dB\n{table(rows)}')
+
+    def show() -> None:
+        clips = ClipFolder(options.clips)
+        rows = {f'render, holes {method}': measure_baseline(clips, method) for method in BASELINES}
+        rows['nano'] = measure(load_networks(options.weights), clips)
+        print(f'{len(clips)} clips, PSNR in dB\n{table(rows)}')
+
+    return run(show)
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())

@@ -27,12 +27,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inspatio_ros.errors import InspatioError, RecordingError
+from inspatio_ros.errors import RecordingError
 from inspatio_ros.geometry import PinholeCamera
 from inspatio_ros.reference.base import Reference
 from inspatio_ros.reference.rgbd import RgbdFolder
 from inspatio_ros.training.assemble import assemble_clip, to_bytes
 from inspatio_ros.training.data import STILLS, Clips, images_to_tensor, save_clip
+from inspatio_ros.training.entry import run
 
 #: The office suite is measured on these frames; their neighbours show nearly the same.
 HELD_OUT_FRAMES = tuple(frame + near for frame in (25, 75, 125, 175, 225) for near in (-2, -1, 0, 1, 2))
@@ -410,15 +411,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--count', type=int, default=100)
     parser.add_argument('--seed', type=int, default=0)
     options = parser.parse_args(arguments)
-    try:
+
+    def write() -> None:
         size = read_plan(options.config).generator
         bad = write_pairs(options.recording, options.output, options.count, size.width, size.height,
                           (size.frames_in_first_block, size.frames_per_block), options.seed)
-    except InspatioError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return error.exit_code
-    print(f'{options.count - bad} clips written to {options.output}, {bad} skipped')
-    return 0
+        print(f'{options.count - bad} clips written to {options.output}, {bad} skipped')
+
+    return run(write)
 
 
 if __name__ == '__main__':

@@ -14,12 +14,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from inspatio_ros.errors import InspatioError, RecordingError
+from inspatio_ros.errors import RecordingError
 from inspatio_ros.reference.rgbd import RgbdFolder
 from inspatio_ros.star.autoencoder import TinyAutoencoder
 from inspatio_ros.training.data import ClipFolder, images_to_tensor, unit
+from inspatio_ros.training.entry import run
 from inspatio_ros.training.export import load_networks
-from inspatio_ros.training.memory import keep_freed_memory
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.real_data import HELD_OUT_FRAMES, fit
 from inspatio_ros.training.stages import blank
@@ -63,19 +63,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--recording', type=Path, nargs='*', default=[], help='RGB-D folders with held-out frames')
     parser.add_argument('--weights', type=Path, help='folder of weights (the shipped ones if left out)')
     options = parser.parse_args(arguments)
-    keep_freed_memory()
-    try:
+
+    def show() -> None:
         networks = load_networks(options.weights)
         rows = {str(options.clips): of_clips(networks, ClipFolder(options.clips))}
         rows |= {str(path): of_recording(networks, path) for path in options.recording}
-    except InspatioError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return error.exit_code
-    print('| PSNR in dB | clips or stills | latents alone | with the render |\n|---|---|---|---|')
-    for name, row in rows.items():
-        guided = f'{row["guided"]:.2f}' if 'guided' in row else '–'
-        print(f'| {Path(name).name} | {row["clips"]} | {row["alone"]:.2f} | {guided} |')
-    return 0
+        print('| PSNR in dB | clips or stills | latents alone | with the render |\n|---|---|---|---|')
+        for name, row in rows.items():
+            guided = f'{row["guided"]:.2f}' if 'guided' in row else '–'
+            print(f'| {Path(name).name} | {row["clips"]} | {row["alone"]:.2f} | {guided} |')
+
+    return run(show)
 
 
 if __name__ == '__main__':

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,11 +15,12 @@ import torch
 import yaml
 
 from inspatio_ros.config import GeneratorConfig, from_dict, to_dict
-from inspatio_ros.errors import ConfigurationError, InspatioError
+from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.training.data import ClipFolder, ClipSource
 from inspatio_ros.training.decoding import FinishStage
 from inspatio_ros.training.distributed import ScaleConfig, ScaledTrainer, rank, start, stop, unsharded
 from inspatio_ros.training.encoded import EncodedClips, EncodingConfig
+from inspatio_ros.training.entry import run
 from inspatio_ros.training.export import export
 from inspatio_ros.training.further import (
     ALIASES,
@@ -32,7 +32,6 @@ from inspatio_ros.training.further import (
 )
 from inspatio_ros.training.jdmd import JdmdConfig
 from inspatio_ros.training.measure import measure
-from inspatio_ros.training.memory import keep_freed_memory
 from inspatio_ros.training.mend import MendStage
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.scenes import ENDLESS, EndlessConfig, open_endless
@@ -68,8 +67,6 @@ STAGES = {stage.name: stage for stage in (AutoencoderStage, MendStage, Initialis
                                           TextureStage)}
 #: Stages that train the autoencoder alone, which ablations of the transformer share.
 PIXEL_STAGES = (AutoencoderStage.name, MendStage.name, FinishStage.name, TextureStage.name)
-#: Exit code after Ctrl-C, as a shell gives it.
-INTERRUPTED = 128 + signal.SIGINT
 #: What a configuration file may hold.
 KEYS = ('generator', 'loss', 'stages', 'further_stages', 'teacher', 'jdmd', 'scale', 'seed', 'ablation', 'endless',
         'encoding')
@@ -248,24 +245,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--learning-rate', type=float, help='of the stage, where not that of the configuration')
     parser.add_argument('--batch-size', type=int, help='of the stage, on every rank, where not the one configured')
     options = parser.parse_args(arguments)
-    keep_freed_memory()
     if options.threads:
         torch.set_num_threads(options.threads)
-    try:
+
+    def go() -> None:
         stage = ALIASES.get(options.stage, options.stage)
-        plan = changed(read_plan(options.config), stage, options.steps, options.learning_rate,
-                       options.batch_size)
+        plan = changed(read_plan(options.config), stage, options.steps, options.learning_rate, options.batch_size)
         device = start(options.device)
         train(plan, stage, options.data, options.output, device, 60 * options.minutes, options.real, options.weights)
-    except InspatioError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print('stopped; the same command goes on from the last checkpoint', file=sys.stderr)
-        return INTERRUPTED
+
+    try:
+        return run(go, 'stopped; the same command goes on from the last checkpoint')
     finally:
         stop()
-    return 0
 
 
 if __name__ == '__main__':
