@@ -117,12 +117,26 @@ def make_venv(ros: str, identity: str) -> None:
     stamp.write_text(identity)
 
 
+def _venv_settings() -> dict[str, str]:
+    """Read what the virtual environment says of itself; nothing if there is none."""
+    config = VENV / 'pyvenv.cfg'
+    lines = config.read_text().splitlines() if config.is_file() else []
+    return dict(line.split(' = ', 1) for line in lines if ' = ' in line)
+
+
+def python_outside() -> str:
+    """Give the Python that made our environment if this one lives in it ('' if not).
+
+    In a shell in which .venv is active, `python3` is its own; and no Python can make anew what it runs in.
+    """
+    if Path(sys.prefix).resolve() != VENV.resolve():
+        return ''
+    return _venv_settings().get('command', '').partition(' -m venv')[0]
+
+
 def _adoptable(sourced: bool) -> bool:
     """Say whether a virtual environment without our stamp is of this Python and kind."""
-    config = VENV / 'pyvenv.cfg'
-    if not config.is_file():
-        return False
-    settings = dict(line.split(' = ', 1) for line in config.read_text().splitlines() if ' = ' in line)
+    settings = _venv_settings()
     minor = '.'.join(platform.python_version_tuple()[:2])
     return (settings.get('version', '').startswith(minor + '.')
             and (settings.get('include-system-site-packages') == 'true') == sourced)
@@ -218,6 +232,9 @@ def main() -> int:
         print(f'setup: Python {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]} is needed, this is '
               f'{platform.python_version()} at {sys.executable}', file=sys.stderr)
         return 1
+    outside = python_outside()
+    if outside:
+        os.execv(outside, [outside, *sys.argv])
     BUILD.mkdir(exist_ok=True)
     # In a colcon workspace, the sources that are generated below it are no packages of the workspace.
     (BUILD / 'COLCON_IGNORE').touch()

@@ -49,6 +49,21 @@ def test_a_step_that_failed_is_tried_again(setup, tmp_path, monkeypatch):
     assert setup.step('x', 'title', 'a', lambda: None)
 
 
+def test_setup_in_its_own_active_environment_goes_on_outside_of_it(setup, tmp_path, monkeypatch):
+    assert setup.python_outside() == '' or Path(sys.prefix).resolve() == setup.VENV.resolve()
+    (tmp_path / 'pyvenv.cfg').write_text(
+        f'home = /usr/bin\nversion = 3.12.3\ncommand = /usr/bin/python3 -m venv {tmp_path}\n')
+    monkeypatch.setattr(setup, 'VENV', tmp_path)
+    assert setup.python_outside() == ''
+    monkeypatch.setattr(sys, 'prefix', str(tmp_path))
+    started = []
+    monkeypatch.setattr(os, 'execv', lambda path, arguments: started.append((path, arguments)) or sys.exit(0))
+    monkeypatch.setattr(sys, 'argv', ['setup_environment.py'])
+    with pytest.raises(SystemExit):
+        setup.main()
+    assert started == [('/usr/bin/python3', ['/usr/bin/python3', 'setup_environment.py'])]
+
+
 def test_a_sourced_ros_of_another_python_is_an_error_that_says_what_to_do(setup, monkeypatch):
     monkeypatch.setenv('ROS_DISTRO', 'jazzy')
     monkeypatch.setenv('AMENT_PREFIX_PATH', '/opt/ros/jazzy')
