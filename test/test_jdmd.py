@@ -13,7 +13,7 @@ import torch
 import yaml
 from small_clips import views_like
 from test_real_data import write_video
-from test_training import FRAMES, TINY, make_clip
+from test_training import FRAMES, TINY, make_clip, write_data
 from torch import nn
 
 from inspatio_ros.config import SchedulerConfig, to_dict
@@ -23,7 +23,7 @@ from inspatio_ros.star.checkpoint import TensorFile
 from inspatio_ros.star.scheduler import FlowScheduler, mix
 from inspatio_ros.training import teacher_samples
 from inspatio_ros.training.checkpoint import CheckpointFolder
-from inspatio_ros.training.data import TOKEN, ClipFolder, save_clip
+from inspatio_ros.training.data import TOKEN, ClipFolder
 from inspatio_ros.training.distributed import ScaledTrainer
 from inspatio_ros.training.encoded import EncodedClips, EncodingConfig
 from inspatio_ros.training.jdmd import JdmdConfig, JdmdStage, Scores, dmd_direction
@@ -246,11 +246,7 @@ def test_unknown_settings_are_named():
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('data')
-    for name, seeds in (('train', range(3)), ('held_out', range(10, 11))):
-        for seed in seeds:
-            save_clip(folder / name / f'clip_{seed:07d}.safetensors', make_clip(seed, stills=seed % 2 == 1), {})
-    return folder
+    return write_data(tmp_path_factory.mktemp('data'), 3, 1)
 
 
 def make_stage(data, **settings):
@@ -349,7 +345,7 @@ def test_stages_run_one_after_the_other_and_go_on_where_they_stopped(data, tmp_p
     assert [row.split(' | ')[0] for row in rows] == ['| smooth fill', '| latents of the truth', '| student',
                                                      '| teacher, passes: 1', '| teacher, passes: 2']
     assert train('real_teacher') == 1
-    assert 'name RGB-D folders or videos with --real' in capsys.readouterr().err
+    assert 'name RGB-D folders, videos or folders of images with --real' in capsys.readouterr().err
     assert train('real_teacher', '--real', str(video)) == 0
     assert train('jdmd') == 0
     weights = tmp_path / 'run' / 'weights'

@@ -51,13 +51,17 @@ def make_clip(seed, stills=False):
     return Clips(truth, filled, mask, reference.clone(), stills, views_like(FRAMES, reference.shape[1]))
 
 
-@pytest.fixture(scope='module')
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('data')
-    for name, seeds in (('train', range(4)), ('held_out', range(10, 12))):
+def write_data(folder, train, held_out):
+    """Write so many clips to train on, and so many that are held out; every other one has stills."""
+    for name, seeds in (('train', range(train)), ('held_out', range(10, 10 + held_out))):
         for seed in seeds:
             save_clip(folder / name / f'clip_{seed:06d}.safetensors', make_clip(seed, stills=seed % 2 == 1), {})
     return folder
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp('data'), 4, 2)
 
 
 @pytest.fixture

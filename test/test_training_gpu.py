@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 import torch
 from test_real_data import write_images
-from test_training import LOSS, TINY, make_clip
+from test_training import LOSS, TINY, write_data
 
-from inspatio_ros.training.data import ClipFolder, save_clip
+from inspatio_ros.training.data import ClipFolder
 from inspatio_ros.training.encoded import EncodedClips, EncodingConfig
 from inspatio_ros.training.export import load_networks
 from inspatio_ros.training.further import FURTHER_STAGES
@@ -28,10 +28,7 @@ GPU = 'cuda'
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('data')
-    for name, seeds in (('train', range(5)), ('held_out', range(10, 12))):
-        for seed in seeds:
-            save_clip(folder / name / f'clip_{seed:06d}.safetensors', make_clip(seed, stills=seed % 2 == 1), {})
+    folder = write_data(tmp_path_factory.mktemp('data'), 5, 2)
     write_images(folder / 'video', 30)
     return folder
 

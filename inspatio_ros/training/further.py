@@ -98,6 +98,7 @@ class FurtherStages:
     def _video(self) -> Any:
         from inspatio_ros.training.real_data import RealVideo
         if not self.real:
-            raise ConfigurationError('real_teacher needs real video; name RGB-D folders or videos with --real')
+            raise ConfigurationError('real_teacher needs real video; name RGB-D folders, videos or folders of images '
+                                     'with --real')
         config = self.networks.config
         return RealVideo(self.real, config.width, config.height, config.frames_in_first_block + config.frames_per_block)
