@@ -110,6 +110,9 @@ class GeneratorConfig:
     #: Where tokens lie for attention: 'grid', in their own picture (the released weights), or 'reprojected': where the
     #: block's camera sees their content, by depth and poses (spatial/positions.py, docs/nano.md).
     positions: str = 'grid'
+    #: Share of the step across a seam between tokens that each of the two cells beside it takes over where the picture
+    #: is made up (star/seams.py, docs/nano.md): 0 to 0.5; the released weights need none.
+    smooth_seams: float = 0.
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
@@ -118,6 +121,8 @@ class GeneratorConfig:
         _one_of('prediction', self.prediction, ('flow', 'residual'))
         _one_of('condition_fill', self.condition_fill, ('black', 'nearest', 'smooth'))
         _one_of('positions', self.positions, ('grid', 'reprojected'))
+        if not 0 <= self.smooth_seams <= 0.5:
+            raise ConfigurationError(f'smooth_seams is {self.smooth_seams}; it is a share from 0 to 0.5')
         if self.autoencoder.texture_width and self.positions != 'reprojected':
             raise ConfigurationError('texture_width needs positions = reprojected: texture lies on the '
                                      'scene by its poses and depth')

@@ -26,6 +26,7 @@ from inspatio_ros.spatial.positions import BlockPositions
 from inspatio_ros.star.cache import Cache, StaticCache
 from inspatio_ros.star.capture import CapturedCall
 from inspatio_ros.star.scheduler import FlowScheduler, clean, mix
+from inspatio_ros.star.seams import smooth_seams
 from inspatio_ros.star.transformer import DiffusionTransformer, Modulation, Rotary, TextConstants
 
 
@@ -226,7 +227,11 @@ class BlockGenerator:
         for index in range(last):
             x0 = self.predict(constants, cache, x_t, index, render_latent, mask_latent)
             x_t = mix(x0, noise[index + 1], constants.sigmas[index + 1])
-        return self.predict(constants, cache, x_t, last, render_latent, mask_latent)
+        return self.finished(self.predict(constants, cache, x_t, last, render_latent, mask_latent), mask_latent)
+
+    def finished(self, latent: Tensor, mask_latent: Tensor) -> Tensor:
+        """Give a block as it is shown and remembered, from what the last pass predicted."""
+        return smooth_seams(latent, mask_latent, self.config.transformer.patch_size[1:], self.config.smooth_seams)
 
 
 def _placed(constants: RunConstants, *tables: Tensor) -> RunConstants:

@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.training.data import Clips, ClipSource, crop, integer, unit
+from inspatio_ros.training.likeness import OFFSETS, PatchLikeness
 from inspatio_ros.training.measure import SEED, Figures
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.stages import LEAST_SQUARE, LossConfig, drop_guide
@@ -21,6 +23,8 @@ from inspatio_ros.training.stages import LEAST_SQUARE, LossConfig, drop_guide
 #: Keeps the draws of the pool apart from those of a trainer's steps.
 _SEED = 0x5A4
 SMALLEST = 1e-8
+#: Batches from which patches' moments are known before the first step of a process.
+FIRST_LOOK = 32
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,8 @@ class Windows:
 class FinishStage:
     """Train the decoder alone, on what the student made and on true latents.
 
-    By squared error, relative to that of the filled render as PSNR's mean over clips is.
+    By squared error, relative to that of the filled render as PSNR's mean over clips is, and if that is asked for by
+    how unlike true patches made-up ones are.
     """
 
     name = 'finish'
@@ -61,15 +66,35 @@ class FinishStage:
             part.requires_grad_(False)
         networks.leave_mend_and_texture()
         self.modules: dict[str, nn.Module] = {'autoencoder': networks.autoencoder}
+        least = networks.config.size_multiple + max(OFFSETS)
+        if config.likeness and min(config.crop) < least:
+            raise ConfigurationError(f'loss.likeness needs windows of {least} pixels at least; loss.crop is '
+                                     f'{config.crop[0]}x{config.crop[1]}')
         self._pool: list[_RolledOut] = []
         self._held_out_latents: list[Tensor] = []
+        self._likeness: PatchLikeness | None = None
 
     def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Decode windows of clips and compare with the truth."""
         windows = self.decoded(batch_size, generator)
         square = (windows.image - windows.truth).square().mean(dim=(1, 2, 3, 4))
-        return (square / (windows.filled + LEAST_SQUARE)).mean(), {
-            'psnr': float(-10 * torch.log10(square.detach().mean()))}
+        loss = (square / (windows.filled + LEAST_SQUARE)).mean()
+        figures = {'psnr': float(-10 * torch.log10(square.detach().mean()))}
+        if self.config.likeness:
+            unlike = self._patches(batch_size)(windows.image, windows.truth, windows.mask, generator)
+            loss, figures['unlike'] = loss + self.config.likeness * unlike, float(unlike.detach())
+        return loss, figures
+
+    @torch.no_grad()
+    def _patches(self, batch_size: int) -> PatchLikeness:
+        if self._likeness is None:
+            made = PatchLikeness(self.networks.autoencoder, self.networks.config.size_multiple)
+            generator = torch.Generator().manual_seed(_SEED)
+            for _ in range(FIRST_LOOK):
+                windows = self.decoded(batch_size, generator)
+                made.measure(windows.image, windows.truth, windows.mask, generator)
+            self._likeness = made
+        return self._likeness
 
     def decoded(self, batch_size: int, generator: torch.Generator) -> Windows:
         """Draw windows of clips and decode them."""

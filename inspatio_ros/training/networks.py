@@ -126,7 +126,8 @@ class Networks:
             with torch.no_grad():
                 x0 = self.blocks.predict(constants, cache, x_t, step, parts.render, parts.mask)
             x_t = mix(x0, noise[step + 1], constants.sigmas[step + 1])
-        return self.blocks.predict(constants, cache, x_t, exit_pass, parts.render, parts.mask)
+        latent = self.blocks.predict(constants, cache, x_t, exit_pass, parts.render, parts.mask)
+        return self.blocks.finished(latent, parts.mask) if exit_pass == len(noise) - 1 else latent
 
     def draw_noise(self, batch: int, generator: torch.Generator, blocks: int = 2) -> Tensor:
         """Draw noise [blocks, passes, B, F, C, h, w] for a roll-out."""

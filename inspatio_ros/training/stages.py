@@ -63,6 +63,8 @@ class LossConfig:
     #: windows that are decoded from what it made of them; the others are decoded from true latents.
     rolled_out: int = 256
     own_latents: float = 0.7
+    #: In `finish`: weight of how unlike true patches made-up ones are (training/likeness.py).
+    likeness: float = 0.
     #: In the training of texture, beside the discriminator's judgement: weights of the squared error in holes, and of
     #: how much less or more neighbouring pixels differ there than the truth's; both relative to the error without it.
     faithfulness: float = 5.
