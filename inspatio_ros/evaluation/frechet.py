@@ -55,7 +55,11 @@ def latent_features(latent: Tensor) -> np.ndarray:
 
     A single cell knows a patch's colour and detail; four of them know whether the detail goes on across cells.
     """
-    batch, frames, channels, height, width = latent.shape
-    cells = latent[..., :height // 2 * 2, :width // 2 * 2].reshape(
-        batch, frames, channels, height // 2, 2, width // 2, 2)
-    return cells.permute(0, 1, 3, 5, 2, 4, 6).reshape(-1, channels * 4).float().cpu().numpy()
+    return squares(latent).flatten(0, 3).float().cpu().numpy()
+
+
+def squares(latent: Tensor, side: int = 2) -> Tensor:
+    """Cut latents [B, F, C, h, w] into squares of cells: [B, F, h / side, w / side, C side^2]; a rest is left out."""
+    height, width = (size // side for size in latent.shape[-2:])
+    cut = latent[..., :height * side, :width * side].unflatten(-1, (width, side)).unflatten(-3, (height, side))
+    return cut.permute(0, 1, 3, 5, 2, 4, 6).flatten(4)

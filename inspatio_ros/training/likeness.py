@@ -13,6 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from inspatio_ros.evaluation.frechet import squares
 from inspatio_ros.star.autoencoder import TinyAutoencoder
 from inspatio_ros.training.data import integer
 
@@ -104,12 +105,9 @@ class PatchLikeness:
         return patches, float(holes.float().mean())
 
     def _patches(self, image: Tensor) -> Tensor:
-        """Give the latents [B, F, h, w, D] of patches of a token's size, as `evaluation.frechet` cuts them."""
-        latent = self._autoencoder.encode(image)
-        cells = self._token // self._autoencoder.config.spatial_factor
-        batch, frames, channels, height, width = latent.shape
-        cut = latent.reshape(batch, frames, channels, height // cells, cells, width // cells, cells)
-        return cut.permute(0, 1, 3, 5, 2, 4, 6).flatten(4).float()
+        """Give the latents [B, F, h, w, D] of patches of a token's size, as they are judged."""
+        side = self._token // self._autoencoder.config.spatial_factor
+        return squares(self._autoencoder.encode(image), side).float()
 
     def _hole_tokens(self, mask: Tensor) -> Tensor:
         """Say of which patches [B, F, h, w] some pixel is a hole."""
