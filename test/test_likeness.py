@@ -110,5 +110,10 @@ def test_the_last_stage_of_the_decoder_takes_it_up(tmp_path):
     loss, figures = FinishStage(Networks(TINY), clips, clips, replace(config, likeness=4.)).loss(1, generator)
     assert figures['unlike'] > 0
     assert float(loss.detach()) == pytest.approx(float(plain[0].detach()) + 4 * figures['unlike'], rel=1e-5)
+    # Windows of true latents count as well, unless they are left out.
+    for left_out, counts in ((False, True), (True, False)):
+        true = replace(config, likeness=4., own_latents=0., likeness_of_own=left_out)
+        figures = FinishStage(Networks(TINY), clips, clips, true).loss(1, torch.Generator().manual_seed(0))[1]
+        assert (figures['unlike'] > 0) == counts
     with pytest.raises(ConfigurationError, match='28 pixels'):
         FinishStage(Networks(TINY), clips, clips, replace(config, likeness=4., crop=(16, 48)))

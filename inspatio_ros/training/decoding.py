@@ -9,6 +9,7 @@ encoder and the transformer stay as they are, and so do latents, so clips are ro
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,13 +43,15 @@ class _RolledOut:
 class Windows:
     """Windows of clips: what is true, what the decoder made [B, T, 3, H, W], and masks [B, T, 1, H, W], 1 known.
 
-    `filled` [B]: the mean squared error of the filled render over the window's whole clip.
+    `filled` [B]: the mean squared error of the filled render over the window's whole clip; `own` [B]: whether it was
+    decoded from what the student made, and not from true latents.
     """
 
     truth: Tensor
     image: Tensor
     mask: Tensor
     filled: Tensor
+    own: Tensor
 
 
 class FinishStage:
@@ -81,7 +84,7 @@ class FinishStage:
         loss = (square / (windows.filled + LEAST_SQUARE)).mean()
         figures = {'psnr': float(-10 * torch.log10(square.detach().mean()))}
         if self.config.likeness:
-            unlike = self._patches(batch_size)(windows.image, windows.truth, windows.mask, generator)
+            unlike = self._patches(batch_size)(*self._judged(windows), generator)
             loss, figures['unlike'] = loss + self.config.likeness * unlike, float(unlike.detach())
         return loss, figures
 
@@ -92,9 +95,14 @@ class FinishStage:
             generator = torch.Generator().manual_seed(_SEED)
             for _ in range(FIRST_LOOK):
                 windows = self.decoded(batch_size, generator)
-                made.measure(windows.image, windows.truth, windows.mask, generator)
+                made.measure(*self._judged(windows), generator)
             self._likeness = made
         return self._likeness
+
+    def _judged(self, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
+        """Give images, truth and masks of the windows whose likeness counts."""
+        kept = windows.own if self.config.likeness_of_own else torch.ones_like(windows.own)
+        return windows.image[kept], windows.truth[kept], windows.mask[kept]
 
     def decoded(self, batch_size: int, generator: torch.Generator) -> Windows:
         """Draw windows of clips and decode them."""
@@ -104,21 +112,23 @@ class FinishStage:
         truth, render, mask, latent = (torch.cat([part[name] for part in parts]).to(self.networks.device)
                                        for name in ('truth', 'render', 'mask', 'latent'))
         image = self.networks.autoencoder.decode(latent, (render, mask), clamp=False).float()
-        return Windows(truth, image, mask, torch.tensor([clip.filled for clip in drawn]).to(truth))
+        filled, own = torch.tensor([clip.filled for clip in drawn]), torch.tensor([part['own'] for part in parts])
+        return Windows(truth, image, mask, filled.to(truth), own.to(truth.device))
 
-    def _window(self, drawn: _RolledOut, generator: torch.Generator) -> dict[str, Tensor]:
+    def _window(self, drawn: _RolledOut, generator: torch.Generator) -> dict[str, Any]:
         """Cut a window out of a clip, and the part of its latents, the student's or true ones."""
         size, multiple = self.config.crop, self.networks.config.size_multiple
         window, rows, columns = crop(drawn.clip, *size, multiple, generator)
         render, mask = self.networks.guide(window)
-        latent = drawn.made
-        if float(torch.rand(1, generator=generator)) >= self.config.own_latents:
+        latent, own = drawn.made, float(torch.rand(1, generator=generator)) < self.config.own_latents
+        if not own:
             noise = torch.randn(drawn.true.shape, generator=generator).to(drawn.true)
             latent = drawn.true + self.config.latent_noise * noise
             render, mask = drop_guide(render, mask, self.config.guide_dropout, generator)
         cell = self.networks.config.autoencoder.spatial_factor
         part = latent[..., rows.start // cell:rows.stop // cell, columns.start // cell:columns.stop // cell]
-        return {'truth': unit(window.truth), 'render': render, 'mask': mask, 'latent': part.float()}
+        return {'truth': unit(window.truth), 'render': render, 'mask': mask, 'latent': part.float(),
+                'own': own}
 
     def _fill_pool(self) -> None:
         """Roll out the clips whose windows are drawn: once, since neither encoder nor transformer changes."""

@@ -74,7 +74,9 @@ class PatchLikeness:
 
     def measure(self, image: Tensor, truth: Tensor, mask: Tensor, generator: torch.Generator) -> None:
         """Take a batch into the moments."""
-        self._look(image, truth, mask, integer(len(OFFSETS), generator))
+        index = integer(len(OFFSETS), generator)
+        if len(image):
+            self._look(image, truth, mask, index)
 
     def __call__(self, image: Tensor, truth: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
         """Give the mean over all patches of the squared way that hole patches have to go.
@@ -87,6 +89,8 @@ class PatchLikeness:
 
         """
         index = integer(len(OFFSETS), generator)
+        if not len(image):
+            return image.sum()
         patches, share = self._look(torch.where(mask > 0, image.detach(), image), truth, mask, index)
         with torch.no_grad():
             wanted = transport(patches, self._made[index], self._true[index])

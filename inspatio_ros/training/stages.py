@@ -63,8 +63,10 @@ class LossConfig:
     #: windows that are decoded from what it made of them; the others are decoded from true latents.
     rolled_out: int = 256
     own_latents: float = 0.7
-    #: In `finish`: weight of how unlike true patches made-up ones are (training/likeness.py).
+    #: In `finish`: weight of how unlike true patches made-up ones are (training/likeness.py), and whether only windows
+    #: that the student made are looked at, not those that are decoded from true latents.
     likeness: float = 0.
+    likeness_of_own: bool = False
     #: In the training of texture, beside the discriminator's judgement: weights of the squared error in holes, and of
     #: how much less or more neighbouring pixels differ there than the truth's; both relative to the error without it.
     faithfulness: float = 5.
