@@ -30,21 +30,21 @@ class Moments:
     """Mean and covariance of vectors of the last batches; batches lose weight as they age."""
 
     def __init__(self) -> None:
-        self.count: float = 0.
+        self._count: float = 0.
         self._sum: Tensor | float = 0.
         self._outer: Tensor | float = 0.
 
     def add(self, vectors: Tensor) -> None:
         """Take in vectors [N, D]."""
         vectors = vectors.detach().double()
-        self.count = KEPT * self.count + len(vectors)
+        self._count = KEPT * self._count + len(vectors)
         self._sum = KEPT * self._sum + vectors.sum(dim=0)
         self._outer = KEPT * self._outer + vectors.T @ vectors
 
     def get(self) -> tuple[Tensor, Tensor]:
         """Give mean [D] and covariance [D, D], float64."""
-        mean = self._sum / self.count
-        covariance = self._outer / self.count - torch.outer(mean, mean)
+        mean = self._sum / self._count
+        covariance = self._outer / self._count - torch.outer(mean, mean)
         return mean, covariance + _LEAST_VARIANCE * torch.eye(len(mean)).to(mean)
 
 
