@@ -10,6 +10,7 @@ import cv2
 import pytest
 import torch
 from safetensors.torch import load_file
+from test_real_data import write_images
 from test_training import LOSS, TINY, make_clip
 
 from inspatio_ros.errors import ConfigurationError
@@ -17,6 +18,7 @@ from inspatio_ros.evaluation.ablation import ABLATIONS
 from inspatio_ros.training.ablations import ROWS, ablate, table, train_row
 from inspatio_ros.training.data import ClipFolder, save_clip
 from inspatio_ros.training.encoded import EncodingConfig
+from inspatio_ros.training.jdmd import JdmdConfig
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.train import Plan, train
 from inspatio_ros.training.trainer import TrainerConfig
@@ -90,6 +92,21 @@ def test_rows_go_on_from_given_weights_and_share_a_finished_decoder(data, tmp_pa
     for name in ('transformer', 'autoencoder'):
         start, made = (load_file(folder / 'weights' / f'{name}.safetensors') for folder in (run, row))
         assert all(torch.allclose(value, made[key], rtol=0, atol=1e-6) for key, value in start.items()), name
+
+
+def test_a_distilled_row_shares_what_its_task_does_not_change(data, tmp_path):
+    write_images(tmp_path / 'video', 30)
+    names = ('autoencoder', 'initialisation', 'motion_teacher', 'real_teacher', 'jdmd', 'finish')
+    plan = replace(PLAN, stages={name: SHORT for name in names}, loss=replace(LOSS, rolled_out=1),
+                   jdmd=JdmdConfig(student_every=1))
+    run, row = tmp_path / 'run', tmp_path / 'ctrl'
+    train(plan, 'all', data, run, real=[tmp_path / 'video'])
+    train_row(plan, ROWS['ctrl'], data, run, row)
+    assert {path.name for path in row.iterdir() if path.is_symlink()} == {
+        'autoencoder', 'initialisation', 'motion_teacher', 'finish'}
+    for name, same in (('autoencoder', True), ('transformer', False)):
+        whole, made = (load_file(folder / 'weights' / f'{name}.safetensors') for folder in (run, row))
+        assert all(torch.equal(value, made[key]) for key, value in whole.items()) == same, name
 
 
 def test_a_start_without_a_number_of_steps_is_refused(data, run, tmp_path):

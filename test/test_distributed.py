@@ -165,4 +165,4 @@ def test_large_configuration_is_the_released_one_and_fits_widened_official_weigh
     assert {name: value.shape for name, value in widened.items()} == wanted
     assert wanted[INPUT_WEIGHT] == (1536, 36, 1, 2, 2)
     assert sum(nn.Parameter(v, False).numel() for v in wide.state_dict().values()) > 1.4e9
-    assert set(plan.further) == {'motion_teacher', 'real_teacher', 'jdmd'}
+    assert list(plan.stages) == ['initialisation', 'motion_teacher', 'real_teacher', 'jdmd']

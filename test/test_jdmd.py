@@ -22,7 +22,7 @@ from inspatio_ros.spatial.positions import BlockViews, block_positions, latent_v
 from inspatio_ros.star.checkpoint import TensorFile
 from inspatio_ros.star.scheduler import FlowScheduler, mix
 from inspatio_ros.training import teacher_samples
-from inspatio_ros.training.checkpoint import CheckpointFolder
+from inspatio_ros.training.checkpoint import CheckpointFolder, load_tensors, tensors_under
 from inspatio_ros.training.data import TOKEN, ClipFolder
 from inspatio_ros.training.distributed import ScaledTrainer
 from inspatio_ros.training.encoded import EncodedClips, EncodingConfig
@@ -320,8 +320,8 @@ def test_stages_run_one_after_the_other_and_go_on_where_they_stopped(data, tmp_p
     video = write_video(tmp_path / 'video.mp4', 60)
     few = {'steps': 2, 'batch_size': 1, 'save_every': 2, 'log_every': 1, 'precision': 'float32'}
     plan = {'generator': to_dict(TINY), 'loss': {'crop': [32, 32], 'rolled_out': 1},
-            'stages': {'initialisation': few, 'finish': few},
-            'further_stages': {name: few for name in ('motion_teacher', 'real_teacher', 'jdmd')},
+            'stages': {name: few for name in ('initialisation', 'spread', 'motion_teacher', 'real_teacher', 'jdmd',
+                                              'finish')},
             'teacher': {'prediction': 'residual', 'weigh_channels': True},
             'jdmd': {'student_every': 1, 'noise': {'low': 30.}}}
     config = tmp_path / 'plan.yaml'
@@ -331,8 +331,12 @@ def test_stages_run_one_after_the_other_and_go_on_where_they_stopped(data, tmp_p
         return main(['--config', str(config), '--data', str(data), '--output', str(tmp_path / 'run'), '--device', 'cpu',
                      '--stage', stage, *more])
 
+    # Said before hours are spent.
+    assert train('all') == 1
+    assert 'name RGB-D folders, videos or folders of images with --real' in capsys.readouterr().err
+    assert not (tmp_path / 'run').exists()
     assert train('causal_init') == 0
-    assert train('finish') == 0
+    assert train('spread') == 0
     assert train('jdmd') == 1
     assert 'jdmd needs the teacher of stage real_teacher' in capsys.readouterr().err
     looked_at = ['--config', str(config), '--clips', str(data / 'held_out'), '--run', str(tmp_path / 'run'),
@@ -351,8 +355,18 @@ def test_stages_run_one_after_the_other_and_go_on_where_they_stopped(data, tmp_p
     weights = tmp_path / 'run' / 'weights'
     about = TensorFile(weights / 'transformer.safetensors').metadata
     steps = json.loads(about['steps'])
-    assert steps['jdmd'] == steps['finish'] == 2, 'the decoder is the finished one'
+    assert steps == {'initialisation': 2, 'spread': 2, 'motion_teacher': 2, 'real_teacher': 2, 'jdmd': 2}
     assert about['real_data'] == '["video.mp4"]', 'the name alone: no folder of this machine'
+
+    # The decoder learns from the distilled student, whose teachers are not needed any more.
+    student = tensors_under(CheckpointFolder(tmp_path / 'run' / 'jdmd' / 'checkpoints').newest()[1], 'ema.transformer.')
+    (tmp_path / 'run' / 'real_teacher' / 'checkpoints').rename(tmp_path / 'teacher')
+    assert train('finish') == 0
+    (tmp_path / 'teacher').rename(tmp_path / 'run' / 'real_teacher' / 'checkpoints')
+    shipped, about = load_tensors(weights / 'transformer.safetensors')
+    assert all(torch.equal(shipped[name], value) for name, value in student.items())
+    assert about['steps'] == {'initialisation': 2, 'spread': 2, 'jdmd': 2, 'finish': 2}
+    assert about['real_data'] == ['video.mp4']
 
     few['steps'] = 3
     assert train('jdmd') == 0

@@ -21,7 +21,7 @@ from inspatio_ros.star.pipeline import StarPipeline
 from inspatio_ros.star.presets import TINY_GUIDED
 from inspatio_ros.star.texture import COARSE, STRIDE, Texture
 from inspatio_ros.training.data import ClipFolder, save_clip, unit
-from inspatio_ros.training.discriminator import Discriminator, in_holes
+from inspatio_ros.training.discriminator import FRAMES_SEEN, Discriminator, in_holes
 from inspatio_ros.training.distributed import ScaledTrainer
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.texture import TextureStage
@@ -211,10 +211,23 @@ def test_both_kinds_of_picture_show_the_same_where_it_is_known(clips):
     made.discriminator.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
     generator = torch.Generator().manual_seed(0)
     made.backward(2, generator, generator, 0)
-    _, _, mask, *_ = made._windows(2, torch.Generator().manual_seed(0))
+    _, _, mask, *_ = made._windows(2, FRAMES_SEEN, torch.Generator().manual_seed(0))
     known = mask.expand_as(seen[0]) > 0
     assert 0 < float(known.float().mean()) < 1
     assert torch.equal(seen[0][known], seen[1][known]) and not torch.equal(seen[0], seen[1])
+
+
+def test_likeness_pulls_at_texture_alone(clips):
+    found = {}
+    for weight in (0., 1000.):
+        made = stage(clips, replace(CONFIG, texture_likeness=weight))
+        generator = torch.Generator().manual_seed(0)
+        _, figures = made.backward(2, generator, generator, 0)
+        assert ('unlike' in figures) == (weight > 0) and figures.get('unlike', 1.) > 0
+        moved = [name for name, value in made.networks.autoencoder.named_parameters() if value.grad is not None]
+        assert moved and all(name.startswith('texture.') for name in moved)
+        found[weight] = made.texture.out.weight.grad
+    assert not torch.allclose(found[0.], found[1000.], rtol=1e-3)
 
 
 def test_the_discriminator_starts_the_same_whatever_was_drawn_before(clips):

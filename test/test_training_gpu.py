@@ -19,7 +19,7 @@ from inspatio_ros.training.jdmd import JdmdConfig
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.noise import normal
 from inspatio_ros.training.teachers import TeacherConfig
-from inspatio_ros.training.train import STAGES, Plan, train
+from inspatio_ros.training.train import ORDER, Plan, train
 from inspatio_ros.training.trainer import TrainerConfig
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
@@ -37,17 +37,16 @@ def plan(steps, optimizer='muon'):
     settings = TrainerConfig(steps=steps, batch_size=3, save_every=2, log_every=1, optimizer=optimizer)
     config = replace(TINY, positions='reprojected',
                      autoencoder=replace(TINY.autoencoder, mend_width=8, texture_width=6))
-    return Plan(config, replace(LOSS, rolled_out=2, weigh_channels=True), {name: settings for name in STAGES}, 0,
-                {name: settings for name in FURTHER_STAGES},
+    return Plan(config, replace(LOSS, rolled_out=2, weigh_channels=True, likeness=1., texture_likeness=1.),
+                {name: settings for name in ORDER}, 0,
                 TeacherConfig(prediction='residual', from_student=True, weigh_channels=True),
                 JdmdConfig(student_every=2, vis_conditions='all'), encoding=EncodingConfig(variants=1, punched=0.5))
 
 
 def test_every_stage_trains_there_and_goes_on(data, tmp_path):
     for steps in (2, 3):
-        for stage in ('all', *FURTHER_STAGES):
-            train(plan(steps), stage, data, tmp_path, GPU, real=[data / 'video'])
-    for stage in (*STAGES, *FURTHER_STAGES):
+        train(plan(steps), 'all', data, tmp_path, GPU, real=[data / 'video'])
+    for stage in ORDER:
         names = [path.name for path in (tmp_path / stage / 'checkpoints').iterdir()]
         assert 'step_00000003.safetensors' in names, stage
     loaded = load_networks(tmp_path / 'weights')
@@ -55,7 +54,7 @@ def test_every_stage_trains_there_and_goes_on(data, tmp_path):
 
 
 def test_weights_start_a_distillation_there(data, tmp_path):
-    train(plan(1, 'adamw'), 'all', data, tmp_path / 'run', GPU)
+    train(plan(1, 'adamw'), 'all', data, tmp_path / 'run', GPU, real=[data / 'video'])
     for stage in FURTHER_STAGES:
         train(plan(2), stage, data, tmp_path / 'on', GPU, real=[data / 'video'], weights=tmp_path / 'run' / 'weights')
     assert (tmp_path / 'on' / 'weights' / 'transformer.safetensors').is_file()

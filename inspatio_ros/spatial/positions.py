@@ -76,6 +76,11 @@ class BlockPositions:
     previous: Tensor | None
     block: Tensor
 
+    def twice(self) -> BlockPositions:
+        """Give those of the same clips twice, one batch behind the other."""
+        return BlockPositions(*(None if part is None else torch.cat([part, part])
+                                for part in (self.reference, self.previous, self.block)))
+
 
 def token_inverse_depth(z_depth: Tensor, token: int) -> Tensor:
     """Give float32 [..., H / token, W / token], the mean inverse depth of each token, of z_depth [..., H, W].

@@ -23,9 +23,11 @@ from typing import Any
 import numpy as np
 
 from inspatio_ros.errors import ConfigurationError
-from inspatio_ros.training.further import TEACHER_OF
-from inspatio_ros.training.stages import InitialisationStage
+from inspatio_ros.training.further import FURTHER_STAGES, TEACHER_OF
+from inspatio_ros.training.jdmd import JdmdStage
+from inspatio_ros.training.stages import InitialisationStage, SpreadStage
 from inspatio_ros.training.train import PIXEL_STAGES, Plan, changed, read_plan, train
+from inspatio_ros.training.trainer import TrainerConfig
 
 SUITES = ('scenes', 'memory', 'roam')
 #: Frames of a suite that the sheet of pictures shows.
@@ -76,7 +78,7 @@ def train_row(plan: Plan, row: Row, data: Path, run: Path, folder: Path, device:
     for stage in plan.stages:
         if stage in PIXEL_STAGES:
             _share(run / stage, folder / stage)
-        elif row.tasks:
+        elif row.tasks and stage not in FURTHER_STAGES:
             _share((whole or run) / stage, folder / stage)
     # Encoded clips are the same for every row but the one without a render, which finds no file of its name there.
     if (run / 'latents').is_dir():
@@ -85,8 +87,18 @@ def train_row(plan: Plan, row: Row, data: Path, run: Path, folder: Path, device:
         for task in row.tasks:
             _share(run / TEACHER_OF[task], folder / TEACHER_OF[task])
         plan, start = replace(plan, jdmd=replace(plan.jdmd, tasks=row.tasks)), None
-    train(replace(plan, ablation=row.ablation), 'jdmd' if row.tasks else 'all', data, folder, device, weights=start)
+    else:
+        plan = replace(plan, ablation=row.ablation, stages=_without(plan, FURTHER_STAGES))
+    last = list(plan.stages)[-1]
+    if row.tasks and last != JdmdStage.name:
+        train(plan, JdmdStage.name, data, folder, device)
+    # What ends the decoder's training is shared, and done: it is read.
+    train(plan, last if row.tasks else 'all', data, folder, device, weights=start)
     return _weights(folder / 'weights')
+
+
+def _without(plan: Plan, names: Sequence[str]) -> dict[str, TrainerConfig]:
+    return {name: config for name, config in plan.stages.items() if name not in names}
 
 
 def measure_row(row: Row, weights: Path, folder: Path, suites: Sequence[str], count: int | None = None,
@@ -172,6 +184,7 @@ def ablate(plan: Plan, names: Sequence[str], data: Path, run: Path, output: Path
     from inspatio_ros.evaluation.pictures import write_bytes, write_png
     figures, folders, whole = {}, {}, None
     if steps is not None:
+        plan = replace(plan, stages=_without(plan, [SpreadStage.name]))
         whole, plan = output / 'initialisation', changed(plan, InitialisationStage.name, steps, learning_rate)
     elif start is not None or learning_rate is not None:
         raise ConfigurationError('a start and a learning rate belong to a number of steps; give --steps too')

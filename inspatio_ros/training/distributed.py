@@ -33,7 +33,7 @@ from inspatio_ros.training.sharded import ShardedFolder
 from inspatio_ros.training.trainer import Trainer, TrainerConfig
 
 #: Stages whose ranks all take the same passes through sharded networks, whatever data they draw.
-SHARDED_STAGES = ('initialisation', 'motion_teacher', 'real_teacher', 'jdmd')
+SHARDED_STAGES = ('initialisation', 'spread', 'motion_teacher', 'real_teacher', 'jdmd')
 #: Sets the random numbers of ranks and of accumulated parts apart from those of steps (seed * 1_000_003 + step).
 _PART_STRIDE = 1_000_000_000_039
 #: What a transformer computes outside of `forward`, with parameters that have to be gathered first.

@@ -32,12 +32,12 @@ def export(networks: Networks, folder: Path, about: dict[str, Any], limited: boo
     save_config(folder, networks.config)
 
 
-def load_networks(folder: Path | None = None) -> Networks:
+def load_networks(folder: Path | None = None, device: str = 'cpu') -> Networks:
     """Load weights for training or measuring; the shipped ones if no folder is named."""
     folder = folder or packaged_folder('nano')
-    networks = Networks(load_config(folder))
+    networks = Networks(load_config(folder), device)
     for name, module in networks.modules().items():
-        load_module(module, folder / f'{name}.safetensors')
+        load_module(module, folder / f'{name}.safetensors', device)
         module.eval()
     return networks
 

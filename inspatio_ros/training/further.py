@@ -15,6 +15,7 @@ from torch import Tensor
 from inspatio_ros.config import from_dict
 from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.evaluation.pictures import write_bytes
+from inspatio_ros.training.checkpoint import CheckpointFolder, tensors_under
 from inspatio_ros.training.data import ClipSource
 from inspatio_ros.training.encoded import EncodedClips
 from inspatio_ros.training.jdmd import JdmdConfig, JdmdStage
@@ -22,8 +23,9 @@ from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.stages import PROBES, pixel_effects
 from inspatio_ros.training.teachers import Denoiser, MotionTeacherStage, NoiseLevels, RealTeacherStage, TeacherConfig
 
-#: Stages that `--stage all` trains only where the configuration lists them under `stages`.
+#: The stages of distillation.
 FURTHER_STAGES = ('motion_teacher', 'real_teacher', 'jdmd')
+NO_VIDEO = 'real_teacher needs real video; name RGB-D folders, videos or folders of images with --real'
 #: Other names of stages: the paper's beside ours.
 ALIASES = {'causal_init': 'initialisation'}
 #: The teacher of each task.
@@ -75,6 +77,19 @@ class FurtherStages:
         """Take note of how far a stage has been trained."""
         self._trained[name] = step
 
+    def take_student(self, output: Path) -> dict[str, int]:
+        """Give the student what a finished distillation made of it; gives the stages' steps, as far as they are known.
+
+        The teachers are not needed for it.
+        """
+        found = CheckpointFolder(output / JdmdStage.name / 'checkpoints').newest()
+        if found is None:
+            raise ConfigurationError(f'{output / JdmdStage.name} holds no whole checkpoint; train that stage first')
+        _, tensors, about = found
+        student = self.networks.transformer
+        student.load_state_dict({**student.state_dict(), **tensors_under(tensors, 'ema.transformer.')})
+        return {JdmdStage.name: about['step']}
+
     def note_sources(self, folder: Path) -> None:
         """Write down what the real teacher was trained on, beside what an earlier command named."""
         names = {*sources_in(folder), *(Path(path).name for path in self.real)}
@@ -98,7 +113,6 @@ class FurtherStages:
     def _video(self) -> Any:
         from inspatio_ros.training.real_data import RealVideo
         if not self.real:
-            raise ConfigurationError('real_teacher needs real video; name RGB-D folders, videos or folders of images '
-                                     'with --real')
+            raise ConfigurationError(NO_VIDEO)
         config = self.networks.config
         return RealVideo(self.real, config.width, config.height, config.frames_in_first_block + config.frames_per_block)

@@ -43,6 +43,12 @@ class Conditions:
         return Conditions(None if self.reference is None else self.reference[:, part], self.render[:, part],
                           self.mask[:, part], self.positions[index:index + 1])
 
+    def twice(self) -> Conditions:
+        """Give the same clips twice, one batch behind the other."""
+        return Conditions(*(None if part is None else torch.cat([part, part])
+                            for part in (self.reference, self.render, self.mask)),
+                          tuple(block.twice() for block in self.positions))
+
     def without_geometry(self, keep_reference: bool) -> Conditions:
         """Give the conditions of the other task: mask and render zero, the reference kept or not."""
         return Conditions(self.reference if keep_reference else None, torch.zeros_like(self.render),

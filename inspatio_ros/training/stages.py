@@ -5,7 +5,8 @@
 1. `autoencoder`: true clips through the tiny autoencoder, its decoder guided by the render (`mend`, `finish` and
    `texture`, in files of their own, go on with the decoder).
 2. `initialisation`: the transformer in latents, block-wise with reference, history and render (the paper's
-   multi-condition causal initialisation), at the sampler's own noise levels.
+   multi-condition causal initialisation), at the sampler's own noise levels; `spread` goes on with it, so that samples
+   differ.
 3. `joint`: transformer and decoder together on pixels, on roll-outs of the transformer itself (self-forcing).
 """
 
@@ -26,10 +27,13 @@ from inspatio_ros.training.measure import measure
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.noise import normal
 from inspatio_ros.training.pca import start_from_components
-from inspatio_ros.training.self_forcing import placed, remember
+from inspatio_ros.training.self_forcing import Conditions, placed, remember
+from inspatio_ros.training.spread import energy_score
 
 #: Clips, and the change of a channel, by which the channels' effect on pixels is found out.
 PROBES, PROBE_STEP = 4, 0.5
+#: Share of steps in which the stage `spread` goes by the network's own guesses.
+OWN_SHARE = 0.5
 #: Squared error (40 dB) below which a clip gains no more weight in relative errors.
 LEAST_SQUARE = 1e-4
 
@@ -55,6 +59,8 @@ class LossConfig:
     #: to trust both; when it runs both are its own, and it takes noise, or what it made up, for evidence.
     own_history: float = 0.5
     own_samples: float = 0.5
+    #: In the stage `spread`: weight of the energy score beside the squared error.
+    spread: float = 3.5
     #: Whether latents' channels count in the initialisation by what they do to pixels.
     weigh_channels: bool = False
     #: Whether the transformer starts from nothing, and then with heads that look about their own place.
@@ -71,6 +77,8 @@ class LossConfig:
     #: how much less or more neighbouring pixels differ there than the truth's; both relative to the error without it.
     faithfulness: float = 5.
     variation: float = 600.
+    #: And of how unlike true patches textured ones are.
+    texture_likeness: float = 0.
     #: Weight of the pooled squared error beside the relative one, in the joint stage.
     pooled: float = 50.
     #: Weight of the latents' squared error in the joint stage.
@@ -134,12 +142,12 @@ class InitialisationStage:
     def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Denoise both blocks of true clips from one of the sampler's noise levels."""
         nets = self.networks
-        truth, conditions = self.encoded.draw(batch_size, generator)
+        truth, conditions = self.draw(batch_size, generator)
         constants = nets.blocks.constants(nets.text, len(truth))
         step = int(torch.randint(len(constants.modulations), (1,), generator=generator))
         own_sample, own_history = (float(torch.rand(1, generator=generator)) < share
                                    for share in (self.config.own_samples, self.config.own_history))
-        errors, previous = [], None
+        errors, made, previous = [], [], None
         for index in range(truth.shape[1] // nets.frames):
             parts, cache = conditions.block(index, nets.frames), Cache(nets.config.transformer.num_layers)
             here = placed(nets.blocks, constants, parts)
@@ -154,21 +162,36 @@ class InitialisationStage:
                 x_t = mix(guess if own_sample else wanted, _noise_like(wanted, generator), constants.sigmas[step])
                 found = predict(x_t, step, parts.render, parts.mask)
             errors.append(self._error(found - wanted, truth))
+            made.append(found)
             previous = guess if own_history else self._noised(wanted, generator)
         error = sum(errors) / len(errors)
         # The filled render's own error: clips with small holes count too, without being all that counts.
         filled = self._error(conditions.render - truth, truth)
         loss = (error / (filled + LEAST_SQUARE).sqrt()).mean()
-        return loss, {f'loss_step_{step}': float(loss.detach()),
-                      'of_filled': float((error.sum() / filled.sum()).detach())}
+        also, figures = self.judge(made, truth, conditions)
+        return loss + also, {f'loss_step_{step}': float(loss.detach()),
+                             'of_filled': float((error.sum() / filled.sum()).detach()), **figures}
+
+    def draw(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, Conditions]:
+        """Draw a batch of clips: true latents, and what they are generated from."""
+        return self.encoded.draw(batch_size, generator)
+
+    def judge(self, made: list[Tensor], truth: Tensor,
+              conditions: Conditions) -> tuple[Tensor | float, dict[str, float]]:
+        """Give what counts beside the squared error of the blocks that were made, and figures to log: nothing."""
+        return 0., {}
 
     def _error(self, difference: Tensor, truth: Tensor) -> Tensor:
-        """Give the squared error [B] of latents, channels weighted by what they do to pixels if that is asked for."""
+        """Give the squared error [B] of latents."""
+        return (difference.square() * self._channels(truth)[:, None, None]).flatten(1).mean(dim=1)
+
+    def _channels(self, truth: Tensor) -> Tensor:
+        """Give the weights [C] of channels: what they do to pixels, if that is asked for."""
         if self._weights is None:
             self._weights = torch.ones(truth.shape[2]).to(truth)
             if self.config.weigh_channels:
                 self._weights = pixel_effects(self.networks, truth)
-        return (difference.square() * self._weights[:, None, None]).flatten(1).mean(dim=1)
+        return self._weights
 
     def _noised(self, wanted: Tensor, generator: torch.Generator) -> Tensor:
         """Give a true block as history, noised a little: at run time it is a prediction."""
@@ -178,6 +201,39 @@ class InitialisationStage:
     def validate(self) -> dict[str, float]:
         """Generate held-out clips."""
         return measure(self.networks, self.held_out)
+
+
+class SpreadStage(InitialisationStage):
+    """Go on with the initialisation by the energy score, too: samples shall differ as much as what could be there.
+
+    Squared errors alone teach a network to make nothing of its noise, and each thing that it does make of it is an
+    error. Here two samples are made of each clip. The shares of own guesses are even: a sample that differs is worth
+    carrying on only where the network has also seen that the block before tells the truth.
+    """
+
+    name = 'spread'
+
+    def __init__(self, networks: Networks, encoded: EncodedClips, held_out: ClipSource, config: LossConfig) -> None:
+        super().__init__(networks, encoded, held_out, replace(
+            config, local_start=False, own_history=OWN_SHARE, own_samples=OWN_SHARE))
+
+    def draw(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, Conditions]:
+        """Draw half as many clips, each twice."""
+        truth, conditions = self.encoded.draw(max(1, batch_size // 2), generator)
+        return torch.cat([truth, truth]), conditions.twice()
+
+    def judge(self, made: list[Tensor], truth: Tensor,
+              conditions: Conditions) -> tuple[Tensor | float, dict[str, float]]:
+        """Score the two samples of each block."""
+        nets, scores, spreads = self.networks, [], []
+        for index, found in enumerate(made):
+            block = slice(index * nets.frames, (index + 1) * nets.frames)
+            wanted, mask = truth.chunk(2)[0][:, block], conditions.mask.chunk(2)[0][:, block]
+            score, spread = energy_score(found.chunk(2), wanted, mask, self._channels(truth),
+                                         nets.config.transformer.patch_size[1:])
+            scores.append(score.mean())
+            spreads.append(float(spread))
+        return self.config.spread * sum(scores) / len(scores), {'spread': sum(spreads) / len(spreads)}
 
 
 @torch.no_grad()

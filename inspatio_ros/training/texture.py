@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.training.data import Clips, ClipSource, integer, place, unit
-from inspatio_ros.training.decoding import SMALLEST, gradient_energy
+from inspatio_ros.training.decoding import FIRST_LOOK, SMALLEST, gradient_energy
 from inspatio_ros.training.discriminator import FRAMES_SEEN, Discriminator, in_holes
+from inspatio_ros.training.likeness import PatchLikeness
 from inspatio_ros.training.measure import SEED, Figures
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.stages import LEAST_SQUARE, LossConfig
@@ -34,6 +35,8 @@ GAPS = (1, 2)
 USUAL_SQUARE = 5e-3
 #: The discriminator's learning rate, as a share of the texture's.
 RATE = 2.
+#: Likeness is judged on so many times fewer windows, which are longer.
+FEWER = 4
 #: Windows begin on this grid, that of what the network folds and halves.
 _GRID = 8
 
@@ -62,6 +65,8 @@ class TextureStage:
             raise ConfigurationError('stage texture has nothing to train: autoencoder.texture_width is 0')
         self.networks, self.clips, self.held_out, self.config = networks, clips, held_out, config
         self.texture = networks.autoencoder.texture.requires_grad_(True)
+        for part in networks.autoencoder.encoding_parts():
+            part.requires_grad_(False)
         # The same start whatever was trained before in this process.
         with torch.random.fork_rng():
             torch.manual_seed(_SEED)
@@ -70,6 +75,7 @@ class TextureStage:
         self.rates = {'texture': 1., 'discriminator': RATE}
         self._pool: list[_Made] = []
         self._held_out: list[_Made] = []
+        self._likeness: PatchLikeness | None = None
 
     def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Refuse: two networks have a loss each (use `backward`)."""
@@ -78,8 +84,8 @@ class TextureStage:
     def backward(self, batch_size: int, generator: torch.Generator, shared: torch.Generator,
                  step: int) -> tuple[Tensor, dict[str, float]]:
         """Add the gradients of both networks; gives the squared error in holes and figures to log."""
-        image, truth, mask, grain, before = self._windows(batch_size, generator)
-        made = self.texture(image.flatten(0, 1), mask.flatten(0, 1), grain.flatten(0, 1)).unflatten(0, image.shape[:2])
+        image, truth, mask, grain, before = self._windows(batch_size, FRAMES_SEEN, generator)
+        made = self._textured(image, mask, grain)
         real = torch.where(mask > 0, image, truth)
         judged = (in_holes(F.relu(1 - self.discriminator(real, mask)), mask)
                   + in_holes(F.relu(1 + self.discriminator(made.detach(), mask)), mask))
@@ -92,19 +98,43 @@ class TextureStage:
         (self.config.faithfulness * square + self.config.variation * variation - score).backward()
         self.discriminator.requires_grad_(True)
         return square.detach(), {
+            **(self._pull(batch_size, generator) if self.config.texture_likeness else {}),
             'variation': float(variation.detach()), 'score': float(score.detach()),
             'discriminator': float(judged.detach()),
             'sharp': gradient_energy(made, mask) / max(gradient_energy(truth, mask), SMALLEST)}
 
-    def _windows(self, batch_size: int, generator: torch.Generator) -> list[Tensor]:
-        """Draw windows of successive frames: what `_Made` has, each of the first four [B, FRAMES_SEEN, C, h, w]."""
+    def _textured(self, image: Tensor, mask: Tensor, grain: Tensor) -> Tensor:
+        """Give windows [B, T, C, h, w] texture, frame by frame."""
+        return self.texture(*(part.flatten(0, 1) for part in (image, mask, grain))).unflatten(0, image.shape[:2])
+
+    def _pull(self, batch_size: int, generator: torch.Generator) -> dict[str, float]:
+        """Add the gradient of how unlike true patches textured ones are, of windows that are as long as a block."""
+        networks, batch_size = self.networks, max(1, batch_size // FEWER)
+
+        def windows(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+            image, truth, mask, grain, _ = self._windows(batch_size, networks.config.frames_in_first_block, generator)
+            return self._textured(image, mask, grain), truth, mask
+
+        if self._likeness is None:
+            self._likeness = PatchLikeness(networks.autoencoder, networks.config.size_multiple)
+            first = torch.Generator().manual_seed(_SEED)
+            with torch.no_grad():
+                for _ in range(FIRST_LOOK):
+                    self._likeness.measure(*windows(first), first)
+        unlike = self._likeness(*windows(generator), generator)
+        (self.config.texture_likeness * unlike).backward()
+        return {'unlike': float(unlike.detach())}
+
+    def _windows(self, batch_size: int, frames: int, generator: torch.Generator) -> list[Tensor]:
+        """Draw windows of successive frames: what `_Made` has, each of the first four [B, frames, C, h, w]."""
         if not self._pool:
             self._pool = self._fill_pool()
-        drawn = [self._window(self._pool[integer(len(self._pool), generator)], generator) for _ in range(batch_size)]
+        drawn = [self._window(self._pool[integer(len(self._pool), generator)], frames, generator)
+                 for _ in range(batch_size)]
         return [torch.stack(parts).to(self.networks.device, torch.float32) for parts in zip(*drawn, strict=True)]
 
-    def _window(self, clip: _Made, generator: torch.Generator) -> tuple[Tensor, ...]:
-        sizes, best, fewest = (FRAMES_SEEN, *self.config.crop), None, 0.
+    def _window(self, clip: _Made, length: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        sizes, best, fewest = (length, *self.config.crop), None, 0.
         for _ in range(HUNT):
             frames, rows, columns = (
                 place(whole, part, grid, generator) for whole, part, grid in

@@ -25,17 +25,24 @@ from inspatio_ros.training.export import export
 from inspatio_ros.training.further import (
     ALIASES,
     FURTHER_STAGES,
+    NO_VIDEO,
     TEACHER_OF,
     FurtherStages,
     read_settings,
     sources_in,
 )
-from inspatio_ros.training.jdmd import JdmdConfig
+from inspatio_ros.training.jdmd import JdmdConfig, JdmdStage
 from inspatio_ros.training.measure import measure
 from inspatio_ros.training.mend import MendStage
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.scenes import ENDLESS, EndlessConfig, open_endless
-from inspatio_ros.training.stages import AutoencoderStage, InitialisationStage, JointStage, LossConfig
+from inspatio_ros.training.stages import (
+    AutoencoderStage,
+    InitialisationStage,
+    JointStage,
+    LossConfig,
+    SpreadStage,
+)
 from inspatio_ros.training.teachers import TeacherConfig
 from inspatio_ros.training.texture import TextureStage
 from inspatio_ros.training.trainer import Trainer, TrainerConfig
@@ -44,13 +51,12 @@ from inspatio_ros.training.widen import origin, start_from
 
 @dataclass(frozen=True)
 class Plan:
-    """A configuration file, read. `--stage all` trains `stages`; `further` are trained one by one, by name."""
+    """A configuration file, read; `stages` in the order in which they are trained."""
 
     generator: GeneratorConfig
     loss: LossConfig
     stages: dict[str, TrainerConfig]
     seed: int
-    further: dict[str, TrainerConfig] = field(default_factory=dict)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     jdmd: JdmdConfig = field(default_factory=JdmdConfig)
     scale: ScaleConfig = field(default_factory=ScaleConfig)
@@ -62,14 +68,19 @@ class Plan:
     encoding: EncodingConfig = field(default_factory=EncodingConfig)
 
 
-#: The stages that a generator is trained in, one after the other, those of them that the configuration lists.
-STAGES = {stage.name: stage for stage in (AutoencoderStage, MendStage, InitialisationStage, JointStage, FinishStage,
-                                          TextureStage)}
+#: The stages of a generator's own networks.
+STAGES = {stage.name: stage for stage in (AutoencoderStage, MendStage, InitialisationStage, SpreadStage, JointStage,
+                                          FinishStage, TextureStage)}
+#: All stages in the order in which they build on each other; those that the configuration lists are trained. What ends
+#: the decoder's training comes last, since it learns from what the student makes.
+ORDER = (*(name for name in STAGES if name not in (FinishStage.name, TextureStage.name)), *FURTHER_STAGES,
+         FinishStage.name, TextureStage.name)
+#: Stages that train the transformer in latents.
+LATENT_STAGES = (InitialisationStage.name, SpreadStage.name)
 #: Stages that train the autoencoder alone, which ablations of the transformer share.
 PIXEL_STAGES = (AutoencoderStage.name, MendStage.name, FinishStage.name, TextureStage.name)
 #: What a configuration file may hold.
-KEYS = ('generator', 'loss', 'stages', 'further_stages', 'teacher', 'jdmd', 'scale', 'seed', 'ablation', 'endless',
-        'encoding')
+KEYS = ('generator', 'loss', 'stages', 'teacher', 'jdmd', 'scale', 'seed', 'ablation', 'endless', 'encoding')
 
 
 def read_plan(path: Path) -> Plan:
@@ -82,10 +93,8 @@ def read_plan(path: Path) -> Plan:
     if unknown:
         raise ConfigurationError(f'{path}: unknown key {unknown[0]!r}; it takes {", ".join(KEYS)}')
     seed = int(plain.get('seed', 0))
-    stages = {key: _read_stages(path, plain.get(key, {}), known, seed)
-              for key, known in (('stages', tuple(STAGES)), ('further_stages', FURTHER_STAGES))}
     return Plan(from_dict(GeneratorConfig, plain['generator']), from_dict(LossConfig, plain.get('loss', {})),
-                stages['stages'], seed, stages['further_stages'],
+                _read_stages(path, plain.get('stages', {}), seed), seed,
                 read_settings(TeacherConfig, plain.get('teacher', {})),
                 read_settings(JdmdConfig, plain.get('jdmd', {})),
                 read_settings(ScaleConfig, plain.get('scale', {})), str(plain.get('ablation', '')),
@@ -93,12 +102,11 @@ def read_plan(path: Path) -> Plan:
                 read_settings(EncodingConfig, plain.get('encoding', {})))
 
 
-def _read_stages(path: Path, plain: dict[str, Any], known: Sequence[str], seed: int) -> dict[str, TrainerConfig]:
+def _read_stages(path: Path, plain: dict[str, Any], seed: int) -> dict[str, TrainerConfig]:
     for name in plain:
-        if name not in known:
-            raise ConfigurationError(f'{path}: stage {name!r} is unknown; choose among {", ".join(known)}')
-    # In the order in which they build on each other, whatever the file's.
-    return {name: from_dict(TrainerConfig, {'seed': seed, **plain[name]}) for name in known if name in plain}
+        if name not in ORDER:
+            raise ConfigurationError(f'{path}: stage {name!r} is unknown; choose among {", ".join(ORDER)}')
+    return {name: from_dict(TrainerConfig, {'seed': seed, **plain[name]}) for name in ORDER if name in plain}
 
 
 def train(plan: Plan, stage: str, data: Path, output: Path, device: str = 'cpu', stop_after: float = float('inf'),
@@ -131,21 +139,23 @@ def _train_on(plan: Plan, stage: str, clips: ClipSource, held_out: ClipSource, o
         start_from(networks, weights)
     encoded = EncodedClips(networks, clips, plan.encoding, plan.seed, output / 'latents')
     further = FurtherStages(networks, encoded, held_out, plan.teacher, plan.jdmd, real, weights)
-    stages = plan.stages if stage in ('all', *plan.stages) else {**plan.stages, **plan.further}
-    if stage not in ('all', *stages):
-        raise ConfigurationError(f'the configuration has no stage {stage!r}; it has {", ".join(stages)}')
+    if stage not in ('all', *plan.stages):
+        raise ConfigurationError(f'the configuration has no stage {stage!r}; it has {", ".join(plan.stages)}')
     wanted = list(plan.stages) if stage == 'all' else [stage]
+    if TEACHER_OF['vis'] in wanted and not real:
+        # Said at once, not hours later when its turn comes.
+        raise ConfigurationError(NO_VIDEO)
     steps = {}
-    for name in stages:
-        if name not in wanted and not _needed(plan, name, wanted[-1]):
+    for name in plan.stages:
+        if name not in wanted and not _needed(plan, name, wanted[-1], output, bool(weights)):
             continue
-        if name in STAGES and name not in wanted and weights and not (output / name / 'checkpoints').is_dir():
-            # What it would have made is in the weights.
+        if name not in wanted and name == JdmdStage.name:
+            steps |= further.take_student(output)
             continue
-        source = encoded if name == InitialisationStage.name else clips
+        source = encoded if name in LATENT_STAGES else clips
         made = STAGES[name](networks, source, held_out, plan.loss) if name in STAGES else further.make(
             name, name in wanted)
-        trainer = ScaledTrainer(made, stages[name], output / name, device, _description(plan, name), plan.scale)
+        trainer = ScaledTrainer(made, plan.stages[name], output / name, device, _description(plan, name), plan.scale)
         if name in wanted:
             trainer.run(stop_after)
             if name == TEACHER_OF['vis'] and rank() == 0:
@@ -166,7 +176,7 @@ def _train_on(plan: Plan, stage: str, clips: ClipSource, held_out: ClipSource, o
             about['ablation'] = plan.ablation
         if weights:
             about['started_from'] = origin(weights)
-        if wanted[-1] == 'jdmd' and 'vis' in plan.jdmd.tasks:
+        if JdmdStage.name in steps and 'vis' in plan.jdmd.tasks:
             about['real_data'] = sources_in(output / TEACHER_OF['vis'])
         _export(networks, output / 'weights', about, weights is None)
     return networks
@@ -179,11 +189,14 @@ def _open_data(plan: Plan, data: Path, device: str) -> tuple[ClipSource, ClipSou
     return open_endless(plan.endless, plan.generator.width, plan.generator.height, device)
 
 
-def _needed(plan: Plan, name: str, wanted: str) -> bool:
-    """Say whether a stage's result matters to a later one: teachers matter to the distillation by them alone."""
-    if name not in TEACHER_OF.values():
-        return True
-    return wanted == 'jdmd' and name in [TEACHER_OF[task] for task in plan.jdmd.tasks]
+def _needed(plan: Plan, name: str, wanted: str, output: Path, has_weights: bool) -> bool:
+    """Say whether the result of a stage that was trained before matters to a later one, and is to be read."""
+    if name in TEACHER_OF.values():
+        # Teachers matter to the distillation by them alone.
+        return wanted == JdmdStage.name and name in [TEACHER_OF[task] for task in plan.jdmd.tasks]
+    trained = (output / name / 'checkpoints').is_dir()
+    # What a stage would have made is in the weights; and a student need not be distilled.
+    return trained or not (has_weights or name == JdmdStage.name)
 
 
 def changed(plan: Plan, stage: str, steps: int | None, learning_rate: float | None,
@@ -198,11 +211,11 @@ def changed(plan: Plan, stage: str, steps: int | None, learning_rate: float | No
     changes = {name: value for name, value in wanted.items() if value is not None}
     if not changes:
         return plan
-    if stage not in plan.stages | plan.further:
+    if stage not in plan.stages:
         raise ConfigurationError(f'--steps, --learning-rate and --batch-size belong to one stage; name it by --stage, '
-                                 f'one of {", ".join(plan.stages | plan.further)}')
-    return replace(plan, **{part: {name: replace(config, **changes) if name == stage else config
-                                   for name, config in getattr(plan, part).items()} for part in ('stages', 'further')})
+                                 f'one of {", ".join(plan.stages)}')
+    return replace(plan, stages={name: replace(config, **changes) if name == stage else config
+                                 for name, config in plan.stages.items()})
 
 
 def _description(plan: Plan, name: str) -> dict[str, Any]:
@@ -233,7 +246,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--data', type=Path, required=True, help='folder with train/ and held_out/, or '
                         f'{ENDLESS!r}: scenes are made while training')
     parser.add_argument('--output', type=Path, required=True, help='folder for checkpoints, curves and weights')
-    parser.add_argument('--stage', default='all', choices=[*STAGES, *FURTHER_STAGES, *ALIASES, 'all'])
+    parser.add_argument('--stage', default='all', choices=[*ORDER, *ALIASES, 'all'])
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--threads', type=int, help='CPU threads (all cores if left out)')
     parser.add_argument('--minutes', type=float, default=float('inf'), help='stop each stage after so long')
