@@ -113,6 +113,9 @@ class GeneratorConfig:
     #: Share of the step across a seam between tokens that each of the two cells beside it takes over where the picture
     #: is made up (star/seams.py, docs/nano.md): 0 to 0.5; the released weights need none.
     smooth_seams: float = 0.
+    #: Standard deviation of the noise that blocks are generated from, 0 to 1. Less than the 1 that networks are trained
+    #: with (and the released weights run with): samples nearer to the mean of what could be there, and to each other.
+    noise_scale: float = 1.
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
@@ -123,6 +126,8 @@ class GeneratorConfig:
         _one_of('positions', self.positions, ('grid', 'reprojected'))
         if not 0 <= self.smooth_seams <= 0.5:
             raise ConfigurationError(f'smooth_seams is {self.smooth_seams}; it is a share from 0 to 0.5')
+        if not 0 <= self.noise_scale <= 1:
+            raise ConfigurationError(f'noise_scale is {self.noise_scale}; it is a standard deviation from 0 to 1')
         if self.autoencoder.texture_width and self.positions != 'reprojected':
             raise ConfigurationError('texture_width needs positions = reprojected: texture lies on the '
                                      'scene by its poses and depth')

@@ -8,15 +8,18 @@ from dataclasses import replace
 
 import pytest
 import torch
+from test_training import TINY as TRAINED
 from torch._dynamo.testing import CompileCounter
 from torch.utils.flop_counter import FlopCounterMode
 
+from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.spatial.positions import BlockPositions
 from inspatio_ros.star.cache import Cache
 from inspatio_ros.star.generator import BlockGenerator
 from inspatio_ros.star.presets import RELEASED, TINY
 from inspatio_ros.star.scheduler import FlowScheduler
 from inspatio_ros.star.transformer import DiffusionTransformer
+from inspatio_ros.training.networks import Networks
 from inspatio_ros.verify import verify_file
 
 CONFIG = replace(TINY, width=48, height=32)
@@ -107,6 +110,20 @@ def test_a_seed_gives_the_same_blocks():
         return torch.cat([generator.step(state, *latents(block)) for block in range(2)])
     assert torch.equal(run(3), run(3))
     assert not torch.allclose(run(3), run(4), atol=1e-2)
+
+
+def test_noise_is_scaled_where_it_is_drawn_and_left_alone_where_it_is_given():
+    whole, half = make_generator(), make_generator(replace(CONFIG, noise_scale=0.5))
+    drawn = [generator.draw_noise(start(generator)) for generator in (whole, half)]
+    torch.testing.assert_close(drawn[1], 0.5 * drawn[0])
+    assert float(drawn[0].std()) == pytest.approx(1., abs=0.05)
+    given = [generator.step(start(generator), *latents(0), noise=noise(0)) for generator in (whole, half)]
+    assert torch.equal(*given)
+    networks = [Networks(replace(TRAINED, noise_scale=scale)) for scale in (1., 0.5)]
+    rolled = [nets.draw_noise(2, torch.Generator().manual_seed(0)) for nets in networks]
+    torch.testing.assert_close(rolled[1], 0.5 * rolled[0])
+    with pytest.raises(ConfigurationError, match='noise_scale is 1.5; it is a standard deviation from 0 to 1'):
+        replace(CONFIG, noise_scale=1.5)
 
 
 def test_samples_of_a_batch_do_not_see_each_other():

@@ -24,7 +24,7 @@ from inspatio_ros.training.data import ClipFolder, save_clip, unit
 from inspatio_ros.training.discriminator import FRAMES_SEEN, Discriminator, in_holes
 from inspatio_ros.training.distributed import ScaledTrainer
 from inspatio_ros.training.networks import Networks
-from inspatio_ros.training.texture import TextureStage
+from inspatio_ros.training.texture import TextureStage, _variation_apart
 from inspatio_ros.training.trainer import TrainerConfig
 
 TEXTURED = replace(TINY, positions='reprojected', autoencoder=replace(TINY.autoencoder, texture_width=6))
@@ -215,6 +215,13 @@ def test_both_kinds_of_picture_show_the_same_where_it_is_known(clips):
     known = mask.expand_as(seen[0]) > 0
     assert 0 < float(known.float().mean()) < 1
     assert torch.equal(seen[0][known], seen[1][known]) and not torch.equal(seen[0], seen[1])
+
+
+def test_it_aims_at_a_share_of_the_roughness_of_the_truth():
+    truth, mask = torch.rand(1, 3, 3, 16, 16, generator=torch.Generator().manual_seed(0)), torch.zeros(1, 3, 1, 16, 16)
+    rougher, before = 0.5 + 1.5**0.5 * (truth - 0.5), torch.zeros(1)
+    apart = {share: float(_variation_apart(rougher, truth, mask, before, share)) for share in (1., 1.5)}
+    assert apart[1.5] < 1e-6 * apart[1.]
 
 
 def test_likeness_pulls_at_texture_alone(clips):

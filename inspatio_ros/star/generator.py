@@ -161,8 +161,8 @@ class BlockGenerator:
         """Draw a block's noise float32 [passes, B, F, C, h, w] where the state's generator lives."""
         # A generator on the CPU gives the same noise whatever device computes the frames.
         passes = len(self.config.scheduler.denoising_steps)
-        noise = torch.randn(passes, state.batch, *self.latent_shape, generator=state.generator,
-                            device=state.generator.device)
+        noise = self.config.noise_scale * torch.randn(passes, state.batch, *self.latent_shape,
+                                                      generator=state.generator, device=state.generator.device)
         if self.transformer.device.type != 'cuda':
             return noise.to(self.transformer.device)
         # Pinned, so that the copy waits its turn on the GPU and not here.

@@ -130,8 +130,8 @@ class Networks:
         return self.blocks.finished(latent, parts.mask) if exit_pass == len(noise) - 1 else latent
 
     def draw_noise(self, batch: int, generator: torch.Generator, blocks: int = 2) -> Tensor:
-        """Draw noise [blocks, passes, B, F, C, h, w] for a roll-out."""
-        return draw_noise(self.blocks, blocks, batch, generator)
+        """Draw noise [blocks, passes, B, F, C, h, w] for a roll-out, scaled as it is when the generator runs."""
+        return self.config.noise_scale * draw_noise(self.blocks, blocks, batch, generator)
 
     @torch.no_grad()
     def generate(self, clips: Clips, generator: torch.Generator, texture: bool = False) -> Tensor:

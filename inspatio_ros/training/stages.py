@@ -77,6 +77,9 @@ class LossConfig:
     #: how much less or more neighbouring pixels differ there than the truth's; both relative to the error without it.
     faithfulness: float = 5.
     variation: float = 600.
+    #: What share of the truth's differences those shall have. Even differences leave rough scenes too smooth: how rough
+    #: a scene is cannot be seen in every hole, and clips with large errors count less.
+    roughness: float = 1.
     #: And of how unlike true patches textured ones are.
     texture_likeness: float = 0.
     #: Weight of the pooled squared error beside the relative one, in the joint stage.

@@ -94,7 +94,7 @@ class TextureStage:
         error = ((made - truth).square() * (1 - mask)).sum(dim=(1, 2, 3, 4)) / made.shape[2]
         square = (error / (before + LEAST_SQUARE)).sum() / (1 - mask).sum().clamp_min(1.)
         score = in_holes(self.discriminator(made, mask), mask)
-        variation = _variation_apart(made, truth, mask, before)
+        variation = _variation_apart(made, truth, mask, before, self.config.roughness)
         (self.config.faithfulness * square + self.config.variation * variation - score).backward()
         self.discriminator.requires_grad_(True)
         return square.detach(), {
@@ -176,8 +176,11 @@ class TextureStage:
         return {**figures.psnr(), 'sharp': energies[0] / max(energies[1], SMALLEST)}
 
 
-def _variation_apart(made: Tensor, truth: Tensor, mask: Tensor, before: Tensor) -> Tensor:
-    """Compare how much neighbouring hole pixels of clips [B, T, 3, H, W] differ: mean squares, by clip."""
+def _variation_apart(made: Tensor, truth: Tensor, mask: Tensor, before: Tensor, roughness: float) -> Tensor:
+    """Compare how much neighbouring hole pixels of clips [B, T, 3, H, W] differ: mean squares, by clip.
+
+    `roughness`: the share of the truth's that is wanted.
+    """
     total = made.new_zeros(())
     for gap in GAPS:
         for dim in (-1, -2):
@@ -186,5 +189,5 @@ def _variation_apart(made: Tensor, truth: Tensor, mask: Tensor, before: Tensor) 
             count = both.sum(dim=(1, 2, 3, 4)).clamp_min(1.) * made.shape[2]
             energies = [((image.narrow(dim, gap, size) - image.narrow(dim, 0, size)).square() * both)
                         .sum(dim=(1, 2, 3, 4)) / count for image in (made, truth)]
-            total = total + ((energies[0] - energies[1]) / gap / (before + USUAL_SQUARE)).square().mean()
+            total = total + ((energies[0] - roughness * energies[1]) / gap / (before + USUAL_SQUARE)).square().mean()
     return total / (2 * len(GAPS))
