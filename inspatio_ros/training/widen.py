@@ -27,7 +27,7 @@ INPUT_WEIGHT = 'patch_embedding.weight'
 TRANSFORMER_FILES = ('transformer.safetensors', 'diffusion_pytorch_model.safetensors')
 
 #: What weights of this package say of themselves, as far as those trained from them repeat it.
-ORIGIN = ('commit', 'licence', 'data', 'seed', 'steps')
+ORIGIN = ('commit', 'licence', 'data', 'real_data', 'seed', 'steps', 'started_from')
 
 
 def widen(state: dict[str, Tensor], config: TransformerConfig) -> dict[str, Tensor]:
