@@ -72,7 +72,8 @@ def test_every_frame_is_completed_by_itself():
     condition = some_condition()
     whole = lively().complete(condition)
     alone = lively().complete(Condition(condition.image[7:8], condition.mask[7:8], condition.z_depth[7:8]))
-    torch.testing.assert_close(alone[0], whole[7])
+    # Convolutions of one frame and of many add in another order.
+    torch.testing.assert_close(alone[0], whole[7], rtol=0, atol=1e-4)
 
 
 def test_the_default_is_of_nano_s_size():
