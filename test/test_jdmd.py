@@ -22,14 +22,23 @@ from inspatio_ros.spatial.positions import BlockViews, block_positions, latent_v
 from inspatio_ros.star.checkpoint import TensorFile
 from inspatio_ros.star.scheduler import FlowScheduler, mix
 from inspatio_ros.training import teacher_samples
-from inspatio_ros.training.checkpoint import CheckpointFolder, load_tensors, tensors_under
+from inspatio_ros.training.checkpoint import CheckpointError, CheckpointFolder, load_tensors, tensors_under
 from inspatio_ros.training.data import TOKEN, ClipFolder
 from inspatio_ros.training.distributed import ScaledTrainer
 from inspatio_ros.training.encoded import EncodedClips, EncodingConfig
+from inspatio_ros.training.further import FurtherStages
 from inspatio_ros.training.jdmd import JdmdConfig, JdmdStage, Scores, dmd_direction
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.self_forcing import Conditions
-from inspatio_ros.training.teachers import RESIDUAL_VARIANCE, Denoiser, NoiseLevels, carried, preconditioning, sample
+from inspatio_ros.training.teachers import (
+    RESIDUAL_VARIANCE,
+    Denoiser,
+    NoiseLevels,
+    TeacherConfig,
+    carried,
+    preconditioning,
+    sample,
+)
 from inspatio_ros.training.train import main
 from inspatio_ros.training.trainer import TrainerConfig
 
@@ -367,6 +376,9 @@ def test_stages_run_one_after_the_other_and_go_on_where_they_stopped(data, tmp_p
     assert all(torch.equal(shipped[name], value) for name, value in student.items())
     assert about['steps'] == {'initialisation': 2, 'spread': 2, 'jdmd': 2, 'finish': 2}
     assert about['real_data'] == ['video.mp4']
+    further = FurtherStages(Networks(dataclasses.replace(TINY, noise_scale=0.5)), None, None, TeacherConfig(), None)
+    with pytest.raises(CheckpointError, match='noise_scale: wanted 0.5, found 1.0'):
+        further.take_student(tmp_path / 'run')
 
     few['steps'] = 3
     assert train('jdmd') == 0

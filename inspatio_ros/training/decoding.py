@@ -24,8 +24,6 @@ from inspatio_ros.training.stages import LEAST_SQUARE, LossConfig, drop_guide
 #: Keeps the draws of the pool apart from those of a trainer's steps.
 _SEED = 0x5A4
 SMALLEST = 1e-8
-#: Batches from which patches' moments are known before the first step of a process.
-FIRST_LOOK = 32
 
 
 @dataclass(frozen=True)
@@ -88,15 +86,11 @@ class FinishStage:
             loss, figures['unlike'] = loss + self.config.likeness * unlike, float(unlike.detach())
         return loss, figures
 
-    @torch.no_grad()
     def _patches(self, batch_size: int) -> PatchLikeness:
         if self._likeness is None:
-            made = PatchLikeness(self.networks.autoencoder, self.networks.config.size_multiple)
-            generator = torch.Generator().manual_seed(_SEED)
-            for _ in range(FIRST_LOOK):
-                windows = self.decoded(batch_size, generator)
-                made.measure(*self._judged(windows), generator)
-            self._likeness = made
+            self._likeness = PatchLikeness.started(
+                self.networks.autoencoder, self.networks.config.size_multiple, _SEED,
+                lambda generator: self._judged(self.decoded(batch_size, generator)))
         return self._likeness
 
     def _judged(self, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,10 +12,10 @@ from typing import Any
 
 from torch import Tensor
 
-from inspatio_ros.config import from_dict
+from inspatio_ros.config import from_dict, to_dict
 from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.evaluation.pictures import write_bytes
-from inspatio_ros.training.checkpoint import CheckpointFolder, tensors_under
+from inspatio_ros.training.checkpoint import CheckpointError, CheckpointFolder, first_difference, tensors_under
 from inspatio_ros.training.data import ClipSource
 from inspatio_ros.training.encoded import EncodedClips
 from inspatio_ros.training.jdmd import JdmdConfig, JdmdStage
@@ -85,7 +85,10 @@ class FurtherStages:
         found = CheckpointFolder(output / JdmdStage.name / 'checkpoints').newest()
         if found is None:
             raise ConfigurationError(f'{output / JdmdStage.name} holds no whole checkpoint; train that stage first')
-        _, tensors, about = found
+        path, tensors, about = found
+        difference = first_difference(to_dict(self.networks.config), about['description']['generator'])
+        if difference:
+            raise CheckpointError(f'{path} is of another configuration ({difference}); choose another --output')
         student = self.networks.transformer
         student.load_state_dict({**student.state_dict(), **tensors_under(tensors, 'ema.transformer.')})
         return {JdmdStage.name: about['step']}

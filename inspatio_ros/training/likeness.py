@@ -10,6 +10,8 @@ squared Frechet distance.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -22,6 +24,8 @@ from inspatio_ros.training.data import integer
 OFFSETS = (0, 4, 8, 12)
 #: What is left of earlier batches' weight in the moments when a batch comes.
 KEPT = 0.95
+#: Batches from which patches' moments are known before the first step of a process.
+FIRST_LOOK = 32
 #: Keeps a direction in which patches hardly vary from being taken for important.
 _LEAST_VARIANCE = 1e-3
 
@@ -64,13 +68,22 @@ def transport(vectors: Tensor, made: Moments, true: Moments) -> Tensor:
 class PatchLikeness:
     """Pulls made-up patches along the transport from the decoder's patches to true ones.
 
-    The moments are those of the last batches of this process; whoever goes on from a checkpoint lets `measure` see
-    some batches first.
+    The moments are those of the last batches of this process; `started` sees some before the first step.
     """
 
     def __init__(self, autoencoder: TinyAutoencoder, token: int) -> None:
         self._autoencoder, self._token = autoencoder, token
         self._made, self._true = [Moments() for _ in OFFSETS], [Moments() for _ in OFFSETS]
+
+    @classmethod
+    @torch.no_grad()
+    def started(cls, autoencoder: TinyAutoencoder, token: int, seed: int,
+                windows: Callable[[torch.Generator], tuple[Tensor, Tensor, Tensor]]) -> PatchLikeness:
+        """Make one that has seen FIRST_LOOK batches of `windows`: images, truth and masks, as `__call__` takes them."""
+        made, generator = cls(autoencoder, token), torch.Generator().manual_seed(seed)
+        for _ in range(FIRST_LOOK):
+            made.measure(*windows(generator), generator)
+        return made
 
     def measure(self, image: Tensor, truth: Tensor, mask: Tensor, generator: torch.Generator) -> None:
         """Take a batch into the moments."""

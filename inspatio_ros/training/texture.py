@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.training.data import Clips, ClipSource, integer, place, unit
-from inspatio_ros.training.decoding import FIRST_LOOK, SMALLEST, gradient_energy
+from inspatio_ros.training.decoding import SMALLEST, gradient_energy
 from inspatio_ros.training.discriminator import FRAMES_SEEN, Discriminator, in_holes
 from inspatio_ros.training.likeness import PatchLikeness
 from inspatio_ros.training.measure import SEED, Figures
@@ -116,11 +116,7 @@ class TextureStage:
             return self._textured(image, mask, grain), truth, mask
 
         if self._likeness is None:
-            self._likeness = PatchLikeness(networks.autoencoder, networks.config.size_multiple)
-            first = torch.Generator().manual_seed(_SEED)
-            with torch.no_grad():
-                for _ in range(FIRST_LOOK):
-                    self._likeness.measure(*windows(first), first)
+            self._likeness = PatchLikeness.started(networks.autoencoder, networks.config.size_multiple, _SEED, windows)
         unlike = self._likeness(*windows(generator), generator)
         (self.config.texture_likeness * unlike).backward()
         return {'unlike': float(unlike.detach())}
