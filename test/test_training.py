@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -28,6 +29,8 @@ from inspatio_ros.training.pca import start_from_components
 from inspatio_ros.training.stages import JointStage, LossConfig
 from inspatio_ros.training.train import STAGES, Plan, main, read_plan, train
 from inspatio_ros.training.trainer import Trainer, TrainerConfig, TrainingError
+
+PROJECT = Path(__file__).parents[1]
 
 TINY = GeneratorConfig(
     name='tiny', width=48, height=32, frame_rate=12., prediction='residual', condition_fill='smooth',
@@ -313,6 +316,35 @@ def test_configuration_errors_name_what_is_wrong(tmp_path, capsys):
     assert main(['--config', str(bad), '--data', str(tmp_path), '--output', str(tmp_path / 'run')]) == 1
     assert 'nme' in capsys.readouterr().err
     assert not (tmp_path / 'run').exists()
+
+
+def test_configuration_says_only_where_it_differs_from_its_base(tmp_path):
+    shipped, small = (read_plan(PROJECT / 'config' / 'training' / f'{name}.yaml')
+                      for name in ('nano', 'nano_two_cores'))
+    assert small.generator == shipped.generator
+    assert small.loss == shipped.loss
+    assert list(small.stages) == list(shipped.stages)
+    assert small.stages['texture'] == shipped.stages['texture']
+    differing = small.stages['spread'], shipped.stages['spread']
+    assert differing[0].batch_size < differing[1].batch_size
+    assert differing[0].learning_rate == differing[1].learning_rate
+
+
+def test_base_of_a_configuration_that_cannot_be_read_is_named(tmp_path):
+    above, below = tmp_path / 'above.yaml', tmp_path / 'below.yaml'
+    above.write_text('base: below.yaml\nseed: 3\n')
+    with pytest.raises(ConfigurationError, match=r'below\.yaml cannot be read'):
+        read_plan(above)
+    below.write_text('base: above.yaml\n')
+    with pytest.raises(ConfigurationError, match='has a base itself'):
+        read_plan(above)
+    below.write_text('just words\n')
+    with pytest.raises(ConfigurationError, match=r'below\.yaml holds no settings'):
+        read_plan(above)
+    below.write_text(json.dumps({'generator': {'name': 'x', 'width': 64, 'height': 32}, 'seed': 1}))
+    plan = read_plan(above)
+    assert plan.generator.name == 'x'
+    assert plan.seed == 3
 
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from inspatio_ros.config import GeneratorConfig, from_dict, to_dict
 from inspatio_ros.errors import ConfigurationError
+from inspatio_ros.training.config_file import BASE, read_yaml
 from inspatio_ros.training.data import ClipFolder, ClipSource
 from inspatio_ros.training.decoding import FinishStage
 from inspatio_ros.training.distributed import ScaleConfig, ScaledTrainer, rank, start, stop, unsharded
@@ -84,14 +84,11 @@ KEYS = ('generator', 'loss', 'stages', 'teacher', 'jdmd', 'scale', 'seed', 'abla
 
 
 def read_plan(path: Path) -> Plan:
-    """Read a configuration file; an unknown key is an error that names it."""
-    try:
-        plain = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigurationError(f'{path} cannot be read as YAML: {error}') from error
+    """Read a configuration file (training/config_file.py); an unknown key is an error that names it."""
+    plain = read_yaml(path)
     unknown = sorted(set(plain) - set(KEYS))
     if unknown:
-        raise ConfigurationError(f'{path}: unknown key {unknown[0]!r}; it takes {", ".join(KEYS)}')
+        raise ConfigurationError(f'{path}: unknown key {unknown[0]!r}; it takes {", ".join((BASE, *KEYS))}')
     seed = int(plain.get('seed', 0))
     return Plan(from_dict(GeneratorConfig, plain['generator']), from_dict(LossConfig, plain.get('loss', {})),
                 _read_stages(path, plain.get('stages', {}), seed), seed,
