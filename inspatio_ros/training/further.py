@@ -20,7 +20,7 @@ from inspatio_ros.training.data import ClipSource
 from inspatio_ros.training.encoded import EncodedClips
 from inspatio_ros.training.jdmd import JdmdConfig, JdmdStage
 from inspatio_ros.training.networks import Networks
-from inspatio_ros.training.stages import PROBES, pixel_effects
+from inspatio_ros.training.stages import pixel_effects
 from inspatio_ros.training.teachers import Denoiser, MotionTeacherStage, NoiseLevels, RealTeacherStage, TeacherConfig
 
 #: The stages of distillation.
@@ -109,8 +109,7 @@ class FurtherStages:
     def _channel_weights(self) -> Tensor | None:
         """Weigh channels [C] by what they do to pixels of the first held-out clips, the same on every rank."""
         if self.teacher.weigh_channels and self._weights is None:
-            latents, _ = self.networks.encode(next(iter(self.held_out.batches(PROBES))))
-            self._weights = pixel_effects(self.networks, latents)
+            self._weights = pixel_effects(self.networks, self.held_out)
         return self._weights
 
     def _video(self) -> Any:

@@ -193,7 +193,7 @@ class InitialisationStage:
         if self._weights is None:
             self._weights = torch.ones(truth.shape[2]).to(truth)
             if self.config.weigh_channels:
-                self._weights = pixel_effects(self.networks, truth)
+                self._weights = pixel_effects(self.networks, self.held_out)
         return self._weights
 
     def _noised(self, wanted: Tensor, generator: torch.Generator) -> Tensor:
@@ -240,10 +240,13 @@ class SpreadStage(InitialisationStage):
 
 
 @torch.no_grad()
-def pixel_effects(networks: Networks, latents: Tensor) -> Tensor:
-    """Give for each channel [C] the squared change of pixels when it changes, relative to the mean over channels."""
-    latents, autoencoder = latents[:PROBES, :networks.frames], networks.autoencoder
-    factor = networks.config.autoencoder
+def pixel_effects(networks: Networks, held_out: ClipSource) -> Tensor:
+    """Give for each channel [C] the squared change of pixels when it changes, relative to the mean over channels.
+
+    On the first held-out clips, so that it is the same for a run that goes on and for every stage.
+    """
+    latents, _ = networks.encode(next(iter(held_out.batches(PROBES))))
+    latents, autoencoder, factor = latents[:, :networks.frames], networks.autoencoder, networks.config.autoencoder
     frames = (latents.shape[1] - 1) * factor.temporal_factor + 1
     size = [side * factor.spatial_factor for side in latents.shape[3:]]
     guide = None
