@@ -256,6 +256,10 @@ class WorldSimulator:
         """Let go of the networks and the recording's frames."""
         self._ahead.close()
         self._generator = self._constraint = None
+        if self.device.startswith('cuda'):
+            import torch
+            # Torch keeps what is freed for itself; others on the device could not have it.
+            torch.cuda.empty_cache()
 
 
 def resolve_device(device: str) -> str:

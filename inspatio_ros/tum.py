@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -113,5 +114,6 @@ def _write_whole(path: Path, text: str) -> None:
         temporary.write_text(text, encoding='utf-8')
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise TrajectoryError(f'{path} cannot be written: {error.strerror or error}') from error

@@ -10,6 +10,9 @@ that is not given is not passed on, so that it never beats the file unseen.
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
 from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
@@ -28,8 +31,8 @@ BOOLEANS = {'true': True, 'false': False}
 ARGUMENTS = [
     DeclareLaunchArgument('reference', default_value='', description="recording: a folder, or 'sample'; empty: as in "
                           'params_file'),
-    DeclareLaunchArgument('params_file', default_value='', description="the node's parameters (YAML); examples are in "
-                          "this package's config folder"),
+    DeclareLaunchArgument('params_file', default_value='', description="the node's parameters (YAML): a file, or the "
+                          "name of an example in this package's config folder, such as sample.yaml"),
     DeclareLaunchArgument('namespace', default_value='', description='namespace of the node, its topics and RViz'),
     DeclareLaunchArgument('use_sim_time', default_value='', choices=['', *BOOLEANS],
                           description='true: follow /clock; empty: as in params_file'),
@@ -37,7 +40,8 @@ ARGUMENTS = [
                           description='false: stay unconfigured until a lifecycle manager takes over; empty: as in '
                           'params_file'),
     DeclareLaunchArgument('use_rviz', default_value='false', choices=list(BOOLEANS), description='start RViz too'),
-    DeclareLaunchArgument('log_level', default_value='info', description='debug, info, warn, error'),
+    DeclareLaunchArgument('log_level', default_value='info', choices=['debug', 'info', 'warn', 'error', 'fatal'],
+                          description='what the node logs'),
 ]
 
 
@@ -53,6 +57,22 @@ def end(event: ProcessExited, _: LaunchContext) -> Shutdown:
     return Shutdown(reason='the node ended')
 
 
+def parameters_from(name: str) -> list[str]:
+    """Find the file of parameters that was named, if one was; launch itself would go on without it."""
+    if not name:
+        return []
+    example = Path(get_package_share_directory('inspatio_ros'), 'config', name)
+    for path in (Path(name).expanduser(), example):
+        if path.is_file():
+            return [str(path)]
+    raise RuntimeError(f'params_file {name} is no file, and {example.parent} holds no example of that name')
+
+
+def logger_name(namespace: str) -> str:
+    """Give the name that the node's logger has in a namespace."""
+    return '.'.join([*filter(None, namespace.split('/')), NAME])
+
+
 def start(context: LaunchContext) -> list[Node]:
     """Start the node with the arguments that were given, and RViz if asked for."""
     def given(name: str) -> str:
@@ -65,8 +85,8 @@ def start(context: LaunchContext) -> list[Node]:
         package='inspatio_ros', executable='inspatio_node', name=NAME, namespace=given('namespace'), output='screen',
         # Whatever keeps the node from running ends the launch.
         on_exit=end,
-        parameters=[*([given('params_file')] if given('params_file') else []), *([overrides] if overrides else [])],
-        arguments=['--ros-args', '--log-level', f'{NAME}:={given("log_level")}'])]
+        parameters=[*parameters_from(given('params_file')), *([overrides] if overrides else [])],
+        arguments=['--ros-args', '--log-level', f'{logger_name(given("namespace"))}:={given("log_level")}'])]
     if given('use_rviz') == 'true':
         view = PathJoinSubstitution([FindPackageShare('inspatio_ros'), 'rviz', 'inspatio.rviz'])
         sim_time = [{'use_sim_time': overrides['use_sim_time']}] if 'use_sim_time' in overrides else []

@@ -12,9 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inspatio_ros.errors import ConfigurationError
-from inspatio_ros.geometry import PinholeCamera, invert, lift, make_pose
+from inspatio_ros.geometry import PinholeCamera, invert, lift, make_pose, se3_exp
 from inspatio_ros.reference.base import Reference, ReferenceFrame
-from inspatio_ros.spatial.clearance import Clearance, clearance_of, estimate_floor, points_from_reference, thin
+from inspatio_ros.spatial.clearance import (
+    MAX_FRAMES,
+    Clearance,
+    _spread_over_the_way,
+    clearance_of,
+    estimate_floor,
+    points_from_reference,
+    thin,
+)
 from inspatio_ros.spatial.motion import Limits, TwistDriver, start_frame
 
 RADIUS, SPACING, HALF = 0.3, 0.05, 2.
@@ -182,6 +190,18 @@ def test_points_of_a_recording() -> None:
     assert points[:, 1].min() >= np.nanmin(whole[:, 1]) - 1e-6
     one = points_from_reference(reference.without([1, 2]), stride=1)
     assert len(one) > 100
+
+
+def test_every_part_of_a_long_way_is_looked_at_twice() -> None:
+    still, steps = np.repeat(np.eye(4)[None], 500, axis=0), np.arange(600) / 60
+    walk = np.array([make_pose(translation=[x, 0., 0.]) for x in steps])
+    chosen = _spread_over_the_way(np.concatenate([still, walk]), MAX_FRAMES)
+    places = np.concatenate([still, walk])[chosen, 0, 3]
+    assert np.diff(places).max() <= 0.5 + 2 / 60 and len(chosen) < 30 and places[-1] == steps[-1]
+    assert len(_spread_over_the_way(still, MAX_FRAMES)) == 16
+    turning = np.array([se3_exp(np.array([0., 0., 0., 0., angle, 0.])) for angle in np.linspace(0., 40 * np.pi, 2000)])
+    assert len(_spread_over_the_way(turning, MAX_FRAMES)) == MAX_FRAMES
+    assert _spread_over_the_way(still[:2], MAX_FRAMES).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize('height', [.3, 1., 1.64])

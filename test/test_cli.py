@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import subprocess
@@ -105,6 +106,29 @@ def test_an_earlier_output_is_replaced_only_by_force(tmp_path: Path) -> None:
     with options.output_folder(tmp_path, ['image'], force=True) as folder:
         (folder / 'image').mkdir()
     assert not list((tmp_path / 'image').iterdir())
+
+
+def test_an_output_that_is_a_disk_of_its_own_is_written_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, move = tmp_path / 'disk', os.replace
+    disk.mkdir()
+
+    def replace_on_one_disk(source: Path, target: Path) -> None:
+        if disk in Path(source).parents:
+            return move(source, target)
+        raise OSError(errno.EXDEV, 'Invalid cross-device link')
+    monkeypatch.setattr(os, 'replace', replace_on_one_disk)
+    with options.output_folder(disk, ['image'], force=False) as folder:
+        (folder / 'image').mkdir()
+    assert [path.name for path in disk.iterdir()] == ['image']
+    # What a killed run left is in nobody's way.
+    (disk / f'{options._PARTIAL}x').mkdir()
+    with options.output_folder(disk, ['image'], force=True) as folder:
+        (folder / 'image').mkdir()
+        (folder / 'image' / 'a.png').touch()
+    assert (disk / 'image' / 'a.png').is_file()
+    with pytest.raises(ConfigurationError, match='cannot write .* cross-device'), \
+            options.output_folder(tmp_path / 'elsewhere', ['image'], force=False) as folder:
+        (folder / 'image').mkdir()
 
 
 def test_what_is_not_ours_is_never_touched(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 
+from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.geometry import PinholeCamera, make_pose
 from inspatio_ros.reference.base import Reference, ReferenceFrame
 from inspatio_ros.spatial import fusion
@@ -66,3 +67,10 @@ def test_nothing_known_gives_an_empty_cloud():
     pytest.importorskip('open3d', exc_type=ImportError)
     wall = Wall(2)
     assert len(fusion.fuse(fusion.spread_frames(wall, 2), wall.camera, 0.1, max_depth=0.1).points) == 0
+
+
+def test_a_map_of_nothing_says_that_there_is_no_depth(tmp_path):
+    open3d = pytest.importorskip('open3d', exc_type=ImportError)
+    with pytest.raises(ConfigurationError, match='no depth up to 10 m'):
+        fusion._write(open3d.geometry.PointCloud(), tmp_path)
+    assert not list(tmp_path.iterdir())

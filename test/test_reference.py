@@ -21,9 +21,10 @@ from inspatio_ros.geometry import is_rigid, lift, make_pose, project, se3_exp
 from inspatio_ros.reference import SAMPLE, Reference, open_reference
 from inspatio_ros.reference import sample as sample_module
 from inspatio_ros.reference.base import estimate_up
+from inspatio_ros.reference.order import in_sequence
 from inspatio_ros.reference.rgbd import RgbdFolder
 from inspatio_ros.reference.sample import SampleRoom
-from inspatio_ros.tum import write_tum
+from inspatio_ros.tum import read_tum, write_tum
 
 WIDTH, HEIGHT, FRAMES = 48, 32, 5
 MILLIMETRES = 1000.
@@ -190,6 +191,20 @@ def test_up_of_a_tilted_world_is_not_snapped(sample: SampleRoom) -> None:
     assert np.degrees(np.arccos(up @ tilt[:3, 2])) < 12. and np.linalg.norm(up) == pytest.approx(1.)
 
 
+@pytest.mark.parametrize('down', [0., 35., 90.])
+def test_up_is_told_by_cameras_that_turned_however_far_they_look_down(down: float) -> None:
+    tilt = se3_exp(np.array([0., 0., 0., np.radians(40.), np.radians(10.), 0.]))
+    poses = []
+    for heading in np.radians([0., 40., 80.]):
+        forward = np.array([np.cos(heading), np.sin(heading), 0.])
+        across = np.array([np.sin(heading), -np.cos(heading), 0.])
+        angle = np.radians(down)
+        look = np.cos(angle) * forward - np.sin(angle) * np.array([0., 0., 1.])
+        poses.append(make_pose(np.stack([across, np.cross(look, across), look], axis=1)))
+    up = estimate_up(tilt @ np.array(poses))
+    np.testing.assert_allclose(up, tilt[:3, 2], atol=1e-9)
+
+
 # --- RGB-D folders ----------------------------------------------------------------------------------------------------
 
 def test_a_folder_gives_back_what_was_written(folder: Path) -> None:
@@ -215,6 +230,26 @@ def test_a_folder_may_say_more_of_itself(folder: Path) -> None:
     reference = open_reference(str(folder))
     assert (reference.name, reference.is_static, reference.scale) == ('lab', False, 'relative')
     np.testing.assert_array_equal(reference.up, (0., 1., 0.))
+
+
+def test_numbers_in_names_are_counted_not_spelt(folder: Path) -> None:
+    names = {'000000': '9', '000001': '10', '000002': '11', '000003': '100', '000004': '101'}
+    for before, after in names.items():
+        for kind in ('rgb', 'depth'):
+            (folder / kind / f'{before}.png').rename(folder / kind / f'frame_{after}.png')
+    reference, room = open_reference(folder), SampleRoom(WIDTH, HEIGHT, frames=FRAMES, ahead=0)
+    for i in range(FRAMES):
+        np.testing.assert_array_equal(reference.frame(i).image, room.frame(i).image)
+    stamps = ['7.25', '7.5', '12.000001', '12.1']
+    assert sorted(stamps[::-1], key=in_sequence) == stamps
+
+
+def test_frames_kept_are_few_where_they_are_large(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from inspatio_ros.reference import rgbd
+    monkeypatch.setattr(rgbd, '_BYTES_KEPT', 10 * 7 * WIDTH * HEIGHT)
+    assert RgbdFolder(folder)._kept.cache_info().maxsize == 10
+    monkeypatch.setattr(rgbd, '_BYTES_KEPT', 1)
+    assert RgbdFolder(folder)._kept.cache_info().maxsize == rgbd._LEAST_KEPT
 
 
 def test_memory_does_not_grow_with_what_was_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,6 +283,24 @@ def eight_bit_depth(folder: Path) -> None:
 
 def scale_quaternion(words: list[str]) -> list[str]:
     return words[:4] + [str(1.2 * float(word)) for word in words[4:]]
+
+
+def no_depth_at_all(folder: Path) -> None:
+    for path in (folder / 'depth').iterdir():
+        Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint16)).save(path)
+
+
+def sixteen_bit_image(folder: Path) -> None:
+    Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint16)).save(folder / 'rgb' / '000001.png')
+
+
+def hold_every_way(folder: Path) -> None:
+    """Turn the camera so that neither its x axes lie in a plane nor its y axes have a mean."""
+    times, poses = read_tum(folder / 'trajectory.txt')
+    x = np.eye(3)[[0, 0, 1, 1, 2]]
+    y = np.array([[0., 1., 0.], [0., -1., 0.], [-.5, 0., .75**.5], [-.5, 0., -.75**.5], [1., 0., 0.]])
+    poses[:, :3, :3] = np.stack([x, y, np.cross(x, y)], axis=2)
+    write_tum(folder / 'trajectory.txt', times, poses)
 
 
 def drop_last_pose(folder: Path) -> None:
@@ -287,6 +340,13 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     'intrinsics not JSON': (lambda f: (f / 'intrinsics.json').write_text('{'), r'cannot be read as JSON'),
     'focal length 0': (lambda f: change(f / 'intrinsics.json', fx=0), r'fx is 0; it must be a positive number'),
     'distorted': (lambda f: change(f / 'intrinsics.json', distortion_model='plumb_bob'), r'undistort'),
+    'distorted by a coefficient': (lambda f: change(f / 'intrinsics.json', coeffs=[0., -.3]),
+                                   r'coeffs says .* undistort'),
+    'no depth at all': (no_depth_at_all, r'depth: no pixel looked at in 5 frames has a depth'),
+    'depth scale of the other kind': (lambda f: change(f / 'intrinsics.json', depth_scale=1 / MILLIMETRES),
+                                      r'depth_scale 0.001 the median depth is .*e\+06 m; depth_scale is units a metre'),
+    'image of 16 bits': (sixteen_bit_image, r'000001.png: the image has pixels of kind I;16; it must be 8-bit'),
+    'held every way round': (hold_every_way, r'which way is up cannot be told'),
     'one frame': (keep_one, r'holds a sequence of one frame'),
     'metadata of another kind': (lambda f: change(f / 'metadata.json', static='no'), r'static must be a bool'),
     'unknown metadata': (lambda f: change(f / 'metadata.json', statik=True), r"unknown field 'statik'; it may hold"),

@@ -146,6 +146,22 @@ def test_callbacks_do_not_wait_for_the_worker():
 
 # --- driven by odometry ---------------------------------------------------------------------------------------------
 
+def test_frames_that_fall_behind_odometry_are_told():
+    with private_graph({'drive': 'odometry'}) as graph:
+        diagnostics = graph.listen(DiagnosticArray, '/diagnostics')
+        graph.listen(Image, 'camera/image_raw')
+        assert graph.node.trigger_configure() == SUCCESS
+        slowed(graph, 0.5)
+        assert graph.node.trigger_activate() == SUCCESS
+        publisher = graph.publisher(Odometry, 'odom')
+        for i in range(41):
+            publisher.publish(odometry(1000. + i * 0.1, 5. + i * 0.01, 'wheel_odom'))
+            graph.spin(0.01)
+        graph.until(lambda: any('behind odometry' in message.status[0].message for message in diagnostics))
+        values = {item.key: item.value for item in diagnostics[-1].status[0].values}
+        assert float(values['behind odometry s']) > 1.
+
+
 def test_odometry_gives_a_frame_for_each_sample_with_its_stamp():
     with private_graph({'drive': 'odometry'}) as graph:
         images = graph.listen(Image, 'camera/image_raw')

@@ -128,6 +128,21 @@ def test_launch_overrides_only_what_is_given():
     assert Path(file) == CONFIGS[0] and overrides == {'autostart': False}
 
 
+def test_launch_refuses_parameters_that_do_not_exist_and_knows_the_examples(monkeypatch):
+    module = launch_file()
+    monkeypatch.setattr(module, 'get_package_share_directory', lambda _: str(ROOT))
+    assert module.parameters_from('sample.yaml') == [str(ROOT / 'config' / 'sample.yaml')]
+    assert module.parameters_from('') == []
+    with pytest.raises(RuntimeError, match=r'sampel\.yaml is no file'):
+        module.parameters_from('sampel.yaml')
+
+
+@pytest.mark.parametrize(('namespace', 'name'), [
+    ('', 'inspatio'), ('robot1', 'robot1.inspatio'), ('/fleet/robot1', 'fleet.robot1.inspatio')])
+def test_launch_sets_the_level_of_the_logger_that_the_node_has(namespace, name):
+    assert launch_file().logger_name(namespace) == name
+
+
 def test_launch_starts_rviz_on_demand():
     assert [node._Node__package for node in started(use_rviz='true')] == ['inspatio_ros', 'rviz2']
 
@@ -194,6 +209,18 @@ def test_what_keeps_the_node_from_starting_is_one_line_and_exit_code_1(ros_env, 
     assert process.returncode == 1 and 'Traceback' not in said
     assert len(errors) == 1 and message in errors[0]
     assert [entry.name for entry in tmp_path.iterdir() if entry.name != 'log'] == [], 'nothing is written'
+
+
+@pytest.mark.parametrize('argument', [
+    ('-r', '__ns:=/robot-1'), ('--params-file', '/no/such.yaml'), ('--log-level', 'verbose')])
+def test_what_keeps_ros_from_starting_is_one_line_and_exit_code_1(ros_env, argument):
+    command = [sys.executable, '-m', 'inspatio_ros.ros.main', '--ros-args', *argument]
+    done = subprocess.run(command, env=ros_env, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert done.returncode == 1
+    # Before it rcl says what it thinks of it.
+    said = done.stderr.splitlines()[-1]
+    assert 'Traceback' not in done.stderr
+    assert said.startswith('inspatio_node: ROS does not start: ') and argument[-1].split(':=')[-1] in said
 
 
 # --- transport ------------------------------------------------------------------------------------------------------

@@ -165,3 +165,24 @@ def test_generation_that_fails_is_told_and_leaves_the_node_inactive(capfd):
         assert capfd.readouterr().err.count('generation ended') == 1
         assert graph.node.trigger_cleanup() == SUCCESS
         assert graph.node.bring_up()
+
+
+def test_after_a_failure_in_the_middle_of_a_block_the_node_can_be_activated_again():
+    with private_graph() as graph:
+        images = graph.listen(Image, 'camera/image_raw')
+        graph.up()
+        graph.until(lambda: len(images) > 3)
+        generator = graph.node._world.simulator._generator
+        stream = generator.stream
+
+        def fail(*inputs):
+            # As when another process takes the device's memory.
+            yield next(iter(stream(*inputs)))[:1]
+            raise MemoryError('no room')
+        generator.stream = fail
+        graph.until(lambda: graph.node._state_machine.current_state[1] == 'inactive')
+        generator.stream = stream
+        assert graph.node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+        images.clear()
+        graph.until(lambda: len(images) > 6)
+        assert graph.node._state_machine.current_state[1] == 'active'

@@ -111,6 +111,11 @@ def test_moving_the_robot_moves_the_map_under_its_odometry():
     after = drive.plan(1, 0.)
     np.testing.assert_allclose(after.T_map_base[0], target, atol=1e-12)
     np.testing.assert_allclose(np.linalg.inv(after.T_map_odom) @ after.T_map_base[0], odom_before, atol=1e-12)
+    # Frames that were planned and never shown have not been: odometry goes on from what was.
+    shown = make_pose(translation=np.array([0.7, 0.1, 0.]))
+    drive.move_to(np.eye(4), shown)
+    once_more = drive.plan(1, 0.)
+    np.testing.assert_allclose(np.linalg.inv(once_more.T_map_odom) @ once_more.T_map_base[0], shown, atol=1e-12)
     drive.reset()
     plan = drive.plan(1, 10.)
     np.testing.assert_array_equal(plan.T_map_base[0], np.eye(4))

@@ -18,6 +18,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2  # n
 from std_srvs.srv import Trigger  # noqa: E402
 
 from inspatio_ros.ros import readers, tf  # noqa: E402
+from inspatio_ros.spatial.clearance import clearance_of  # noqa: E402
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 CAMERA_TOPICS = {
@@ -88,7 +89,11 @@ def test_the_sample_is_shown_with_known_geometry_in_the_way():
     with private_graph({'reference': 'sample', 'clearance.enabled': True}) as graph:
         images = graph.listen(Image, 'camera/image_raw')
         graph.up()
-        assert len(graph.node._world.drive._driver.clearance.obstacles) > 50
+        world = graph.node._world
+        obstacles = world.drive._driver.clearance.obstacles
+        assert len(obstacles) > 50
+        np.testing.assert_array_equal(obstacles, clearance_of(
+            world.simulator.reference, world.start, graph.node.settings.clearance_radius).obstacles)
         graph.until(lambda: len(images) > 10)
         # Never faster than the rate asked for.
         assert np.median(np.diff([stamp_of(image) for image in images])) >= 0.95 * 50e6

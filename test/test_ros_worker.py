@@ -16,7 +16,7 @@ pytest.importorskip('rclpy')
 
 from test_simulator import Wall  # noqa: E402
 
-from inspatio_ros.geometry import make_pose  # noqa: E402
+from inspatio_ros.geometry import invert, make_pose  # noqa: E402
 from inspatio_ros.ros.drive import Drive, OdometryDrive, TwistDrive  # noqa: E402
 from inspatio_ros.ros.worker import Worker, head_start  # noqa: E402
 from inspatio_ros.ros.world import Frame, World  # noqa: E402
@@ -155,6 +155,47 @@ def test_no_frame_of_a_block_in_the_works_is_shown_after_a_move(working) -> None
     frames = take(worker, 12)
     assert frames[0].count == 12, 'the block in the works was made to its end, as the decoder needs it'
     assert all(np.array_equal(frame.T_map_base, target) for frame in frames)
+
+
+def test_a_block_that_failed_in_the_middle_is_begun_anew_where_the_robot_was_seen(working, failures) -> None:
+    world = make_world()
+    pipeline, fails = world.simulator._generator, threading.Event()
+    decoded = []
+
+    def fail(*_: object) -> None:
+        decoded.append(1)
+        if fails.is_set() and len(decoded) >= 2:
+            raise MemoryError('no room')
+    handle = pipeline.autoencoder.guide.stem.register_forward_hook(fail)
+    worker = working(world)
+    world.drive.command([0.5, 0., 0., 0., 0., 0.], 0.)
+    fails.set()
+    worker.run(True)
+    until(lambda: failures)
+    handle.remove()
+    shown = worker.take()
+    planned = world.drive._driver.T_map_base
+    assert planned[0, 3] > shown.T_map_base[0, 3]
+    T_odom_base = invert(shown.T_map_odom) @ shown.T_map_base
+    worker.recover((shown.T_map_base, T_odom_base))
+    assert worker.queued == 0
+    worker.resume()
+    worker.run(True)
+    again = take(worker, 9)[0]
+    np.testing.assert_allclose(again.T_map_base, shown.T_map_base, atol=1e-12)
+    np.testing.assert_allclose(invert(again.T_map_odom) @ again.T_map_base, T_odom_base, atol=1e-12)
+    failures.clear()
+
+
+def test_frames_left_out_of_odometry_are_counted_by_its_path_alone(working) -> None:
+    world = make_world(odometry=True)
+    world.overload = 'drop'
+    worker = working(world)
+    worker._latencies.extend([100.] * 3)
+    worker._block_length = 12
+    assert worker.report().stride == 1
+    world.drive = make_world().drive
+    assert worker.report().stride > 1
 
 
 def test_a_pause_keeps_the_block_in_the_works_and_begins_no_other(working) -> None:

@@ -16,6 +16,8 @@ from inspatio_ros.errors import ConfigurationError
 
 #: The last ROS domain that has ports: 7400 + 250 * ID, and those that follow it, lie below 65536.
 LAST_DOMAIN = 232
+#: What begins the name of a folder in which results are put together.
+_PARTIAL = '.partial.'
 
 
 def size(text: str) -> tuple[int, int]:
@@ -72,7 +74,9 @@ def add_world(parser: argparse.ArgumentParser, generator: str | None, own_size: 
 
 @contextmanager
 def output_folder(path: str | Path, known: Sequence[str], force: bool) -> Iterator[Path]:
-    """Give a folder beside `path` to write into, and move what it holds to `path` when the block ends well.
+    """Give a folder to write into, and move what it holds to `path` when the block ends well.
+
+    It lies in `path` where that exists, for that may be a disk of its own, and beside it elsewhere.
 
     Args:
         path: the folder to be made; it may exist if it is empty, or with `force`.
@@ -90,12 +94,15 @@ def output_folder(path: str | Path, known: Sequence[str], force: bool) -> Iterat
     try:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = Path(tempfile.mkdtemp(prefix=f'.{path.name}.', dir=path.parent))
+            partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=path if path.is_dir() else path.parent))
             partial.chmod(0o755)
         except OSError as error:
             raise ConfigurationError(f'cannot write the output folder {path}: {error.strerror or error}') from error
         yield partial
-        _move_into(partial, path)
+        try:
+            _move_into(partial, path)
+        except OSError as error:
+            raise ConfigurationError(f'cannot write the output folder {path}: {error.strerror or error}') from error
     finally:
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)
@@ -124,7 +131,8 @@ def _check_output(path: Path, known: Sequence[str], force: bool) -> None:
         raise ConfigurationError(f'the output {path} is a file; name a folder')
     if not os.access(path, os.W_OK):
         raise ConfigurationError(f'cannot write the output folder {path}: permission denied')
-    there = sorted(entry.name for entry in path.iterdir())
+    # What a run that was killed left of its own is no result, and in nobody's way.
+    there = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith(_PARTIAL))
     if there and not force:
         raise ConfigurationError(f'the output folder {path} is not empty (it holds {there[0]}); '
                                  'name another one, or use --force to replace an earlier result')

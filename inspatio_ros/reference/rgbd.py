@@ -24,6 +24,7 @@ import numpy as np
 from inspatio_ros.errors import RecordingError, TrajectoryError
 from inspatio_ros.geometry import PinholeCamera
 from inspatio_ros.reference.base import Reference, ReferenceFrame, estimate_up
+from inspatio_ros.reference.order import in_sequence
 from inspatio_ros.tum import read_tum
 
 _IMAGES = ('.jpg', '.jpeg', '.png')
@@ -34,8 +35,18 @@ _SCALES = ('metric', 'relative')
 _ENDINGS = {'JPEG': b'\xff\xd9', 'PNG': b'IEND\xaeB`\x82'}
 #: Writers may put a few bytes behind the end.
 _TAIL_BYTES = 64
-#: Frames kept in memory: enough for the views of a few blocks, whatever the length of the recording.
-_FRAMES_KEPT = 32
+#: Frames kept in memory: enough for the views of a few blocks, whatever the length of the recording; fewer where they
+#: would take more than so many bytes, but those of a block.
+_FRAMES_KEPT, _BYTES_KEPT, _LEAST_KEPT = 48, 256 * 2**20, 8
+#: Bytes of a pixel of a frame in memory: colour and float32 depth.
+_PIXEL_BYTES = 7
+#: Keys by which calibrations say that an image is distorted, beside `distortion_model`.
+_DISTORTION = {'k1', 'k2', 'k3', 'k4', 'k5', 'k6', 'p1', 'p2', 'D', 'd', 'coeffs', 'dist_coeffs', 'distortion',
+               'distortion_coefficients'}
+#: Frames whose depth is looked at when a recording is opened, every so many pixels both ways, and the metres between
+#: which its median is believed.
+_DEPTHS_LOOKED_AT, _DEPTH_STRIDE = 5, 8
+_BELIEVED_DEPTH = (0.02, 2000.)
 
 
 class RgbdFolder(Reference):
@@ -59,7 +70,10 @@ class RgbdFolder(Reference):
         self.times, self.T_world_camera = _read_poses(self.path / 'trajectory.txt', len(self._files))
         self._check_headers(skip_bad)
         self._read_metadata(self.path / 'metadata.json')
-        self._kept = lru_cache(maxsize=_FRAMES_KEPT)(self._read)
+        in_bytes = _BYTES_KEPT // (_PIXEL_BYTES * self.camera.width * self.camera.height)
+        self._kept = lru_cache(maxsize=min(_FRAMES_KEPT, max(_LEAST_KEPT, in_bytes)))(self._read)
+        if not skip_bad:
+            self._check_depth()
 
     def frame(self, index: int) -> ReferenceFrame:
         """Read one frame; RecordingError where its pixels cannot be decoded."""
@@ -101,8 +115,24 @@ class RgbdFolder(Reference):
         if size != wanted:
             raise RecordingError(f'{path}: the {what} is {size[0]}x{size[1]}, but intrinsics.json says '
                                  f'{wanted[0]}x{wanted[1]}; images and depth must lie on one grid')
+        if what == 'image' and mode.startswith(('I', 'F')):
+            raise RecordingError(f'{path}: the image has pixels of kind {mode}; it must be 8-bit colour or grey')
         if what == 'depth' and mode not in ('I;16', 'I;16B', 'I'):
             raise RecordingError(f'{path}: depth has pixels of kind {mode}; it must be 16-bit grey')
+
+    def _check_depth(self) -> None:
+        """Look at the depth of a few frames: none, or depth in the wrong unit, gives a world without a shape."""
+        chosen = np.unique(np.linspace(0, len(self) - 1, _DEPTHS_LOOKED_AT).round().astype(int))
+        raw = np.concatenate([_decode(self._files[index][1], None)[::_DEPTH_STRIDE, ::_DEPTH_STRIDE].ravel()
+                              for index in chosen])
+        known = raw[raw > 0] / self._depth_scale
+        if not len(known):
+            raise RecordingError(f'{self.path / "depth"}: no pixel looked at in {len(chosen)} frames has a depth; 0 '
+                                 'means unknown')
+        median, (least, most) = float(np.median(known)), _BELIEVED_DEPTH
+        if self.scale == 'metric' and not least < median < most:
+            raise RecordingError(f'{self.path / "intrinsics.json"}: with depth_scale {self._depth_scale:g} the median '
+                                 f'depth is {median:.3g} m; depth_scale is units a metre, 1000 for millimetres')
 
     def _read_metadata(self, path: Path) -> None:
         plain = _read_json(path) if path.exists() else {}
@@ -116,7 +146,13 @@ class RgbdFolder(Reference):
         self.scale = plain.get('scale', 'metric')
         if self.scale not in _SCALES:
             raise RecordingError(f'{path}: scale {self.scale!r} is unknown; choose one of {", ".join(_SCALES)}')
-        self.up = _direction(path, plain['up']) if 'up' in plain else estimate_up(self.T_world_camera)
+        self.up = _direction(path, plain['up']) if 'up' in plain else self._estimated_up()
+
+    def _estimated_up(self) -> np.ndarray:
+        try:
+            return estimate_up(self.T_world_camera)
+        except RecordingError as error:
+            raise RecordingError(f'{self.path}: {error}') from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -145,12 +181,16 @@ def _read_intrinsics(path: Path) -> tuple[PinholeCamera, float]:
     if plain.get('distortion_model', 'none') not in ('none', None, ''):
         raise RecordingError(f'{path}: distortion_model {plain["distortion_model"]!r} is not supported; undistort the '
                              'images first and say "none"')
+    distorted = sorted(key for key in _DISTORTION & plain.keys() if np.any(plain[key]))
+    if distorted:
+        raise RecordingError(f'{path}: {distorted[0]} says that the images are distorted, which is not supported; '
+                             f'undistort them first and leave it out')
     fx, fy, cx, cy, width, height, scale = (plain[name] for name in _INTRINSICS)
     return PinholeCamera(float(fx), float(fy), float(cx), float(cy), int(width), int(height)), float(scale)
 
 
 def _paired_files(folder: Path) -> list[tuple[Path, Path]]:
-    """Match images and depth by their stems, in the stems' order."""
+    """Match images and depth by their stems, in the order that people count in."""
     found = {}
     for name, endings in (('rgb', _IMAGES), ('depth', ('.png',))):
         inside = folder / name
@@ -165,7 +205,7 @@ def _paired_files(folder: Path) -> list[tuple[Path, Path]]:
         raise RecordingError(f'{folder}: frame {alone[0]} is in {has}/ but not in {lacks}/; each frame needs both')
     if len(found['rgb']) < 2:
         raise RecordingError(f'{folder} holds a sequence of one frame; a recording needs at least two')
-    return [(found['rgb'][stem], found['depth'][stem]) for stem in sorted(found['rgb'])]
+    return [(found['rgb'][stem], found['depth'][stem]) for stem in sorted(found['rgb'], key=in_sequence)]
 
 
 def _read_poses(path: Path, frames: int) -> tuple[np.ndarray, np.ndarray]:

@@ -47,8 +47,8 @@ class Drive(Protocol):
     def foresee(self, count: int) -> tuple[np.ndarray, np.ndarray] | None:
         """Give `T_map_base` [F, 4, 4] and `elapsed` [F] of the coming plan, if nothing will change them."""
 
-    def move_to(self, T_map_base: np.ndarray) -> None:
-        """Go on from another pose [4, 4]."""
+    def move_to(self, T_map_base: np.ndarray, T_odom_base: np.ndarray | None = None) -> None:
+        """Go on from another pose [4, 4]; `T_odom_base` [4, 4] is where odometry was last said to be, None: nowhere."""
 
     def resume(self) -> None:
         """Go on after a pause, from where the robot was."""
@@ -84,9 +84,13 @@ class TwistDrive:
     def foresee(self, count: int) -> None:
         """Say nothing: the newest command decides, and it may still come."""
 
-    def move_to(self, T_map_base: np.ndarray) -> None:
-        """Go on from another pose; the odometry does not jump, the map moves under it (REP 105)."""
-        T_odom_base = invert(self._T_map_odom) @ self._driver.T_map_base
+    def move_to(self, T_map_base: np.ndarray, T_odom_base: np.ndarray | None = None) -> None:
+        """Go on from another pose; the odometry does not jump, the map moves under it (REP 105).
+
+        It goes on from `T_odom_base`, which may lie before what is planned already; None: from the last pose planned.
+        """
+        if T_odom_base is None:
+            T_odom_base = invert(self._T_map_odom) @ self._driver.T_map_base
         self._driver.set_pose(T_map_base)
         self._T_map_odom = T_map_base @ invert(T_odom_base)
 
@@ -122,6 +126,11 @@ class OdometryDrive:
         """Stamp of the newest pose received, nanoseconds."""
         return self._path.newest_stamp
 
+    @property
+    def lag(self) -> float:
+        """Seconds between the newest pose and the next frame to be planned; 0 if it is still to come."""
+        return self._path.lag
+
     def push(self, stamp: int, position: Sequence[float], orientation: Sequence[float]) -> PushStatus:
         """Take a pose of the base in odom: metres, quaternion (x, y, z, w), nanoseconds; say what became of it."""
         status = self._path.push_message(stamp, position, orientation)
@@ -154,8 +163,8 @@ class OdometryDrive:
         stamps, T_odom_base = coming
         return self._aligner.align(T_odom_base), (stamps - self._first_stamp) / NANOSECONDS
 
-    def move_to(self, T_map_base: np.ndarray) -> None:
-        """Lay the next pose of the odometry here."""
+    def move_to(self, T_map_base: np.ndarray, T_odom_base: np.ndarray | None = None) -> None:
+        """Lay the next pose of the odometry here, whatever was shown before."""
         self._path.reset()
         self._aligner.reset(T_map_base)
 

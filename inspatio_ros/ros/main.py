@@ -22,9 +22,16 @@ from inspatio_ros.ros.node import InspatioNode
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is told to end."""
     undone = transport.prepare()
-    node, code = None, 0
     try:
         rclpy.init(args=args)
+    except KeyboardInterrupt:
+        return 0
+    except Exception as error:  # noqa: BLE001 - of many kinds: arguments, a parameter file, a name
+        # There is no logger yet.
+        print(f'inspatio_node: ROS does not start: {" ".join(str(error).split())}', file=sys.stderr)
+        return 1
+    node, code = None, 0
+    try:
         node = InspatioNode()
         if undone:
             node.get_logger().warning(undone)

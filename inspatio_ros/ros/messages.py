@@ -126,9 +126,9 @@ def _room(message: Image | CompressedImage | PointCloud2, size: int, dtype: np.d
 @cache
 def _lift_kernel() -> Callable[..., None]:
     """Compile, once for all processes, the loop that lifts pixels: numpy needs five passes over memory for it."""
-    import numba
+    from inspatio_ros.compiled import compiled
 
-    @numba.njit(nogil=True, cache=True)
+    @compiled()
     def lift(z_depth, image, ray_x, ray_y, points, packed):  # noqa: ANN001, ANN202 - numba infers the types
         n = 0
         for row in range(z_depth.shape[0]):

@@ -33,6 +33,8 @@ from inspatio_ros.spatial.odometry import NANOSECONDS
 
 #: Seconds without odometry after which the node says that it waits for it.
 _SILENCE = 2.
+#: Seconds that frames may be behind odometry beyond the two blocks that are planned and shown, before it is said.
+_BEHIND = 1.
 #: Seconds between two lines that say that it still loads.
 _PATIENCE = 10.
 
@@ -103,6 +105,9 @@ class InspatioNode(LifecycleNode):
             f'ready after {time.monotonic() - start:.1f} s: {simulator.reference.name}, generator {simulator.name}, '
             f'{simulator.width}x{simulator.height} at {self._world.frame_rate:g} frames per second on '
             f'{simulator.device}, driven by {self.settings.drive}')
+        if simulator.reference.scale == 'relative':
+            self.get_logger().warning('the recording is of relative scale: depth, points, transforms, speeds, the '
+                                      "robot's radius and heights are in its own unit, not in metres")
         return super().on_configure(state)
 
     def _configure(self) -> None:
@@ -142,7 +147,10 @@ class InspatioNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Publish."""
         result = super().on_activate(state)
-        self._failure = None
+        if self._failure is not None:
+            # The generator stopped in the middle of a block, which nothing can follow.
+            self._camera.recover()
+            self._failure = None
         self._camera.activate()
         return result
 
@@ -224,7 +232,10 @@ class InspatioNode(LifecycleNode):
     async def _on_save_map(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if self._refuse(response):
             return response
-        path = Path(self.settings.map_file or default_map_file()).expanduser()
+        try:
+            path = Path(self.settings.map_file or default_map_file()).expanduser()
+        except RuntimeError as error:
+            return _answer(response, False, f'{self.settings.map_file}: {error}')
         done = rclpy.task.Future(executor=self.executor)
         self._camera.world_map.save(path).add_done_callback(done.set_result)
         saved = await done
@@ -268,6 +279,8 @@ class InspatioNode(LifecycleNode):
         if isinstance(self._world.drive, OdometryDrive):
             if camera.seconds_since_odometry() > _SILENCE:
                 return diagnostics.WARN, f'no odometry for {_SILENCE:.0f} s: nothing to show'
+            if self._world.drive.lag > _BEHIND + 2 * self._world.block_seconds:
+                return diagnostics.WARN, f'slower than real time: {self._world.drive.lag:.1f} s behind odometry'
         elif self.get_parameter('use_sim_time').value and not self.get_clock().now().nanoseconds:
             return diagnostics.WARN, 'use_sim_time is set and nobody publishes /clock: nothing is shown'
         elif not camera.meter.keeps_up() and not self.settings.publish_clock:
@@ -295,6 +308,8 @@ class InspatioNode(LifecycleNode):
             'pose age ms': camera.meter.age * 1e3, 'blocks': report.blocks, 'frames queued': report.queued,
             'frames dropped': report.left_out + getattr(self._world.drive, 'dropped', 0),
             'frames late': camera.pacer.slips}
+        if isinstance(self._world.drive, OdometryDrive):
+            values['behind odometry s'] = self._world.drive.lag
         values |= {f'stage {name} ms': float(seconds) * 1e3 for name, seconds in report.timings.items()}
         held = diagnostics.device_mebibytes(simulator.device)
         if held is not None:

@@ -61,6 +61,8 @@ class VirtualCamera:
         self.meter = RateMeter()
         self.active = self.heard = False
         self._last_odometry = time.monotonic()
+        #: T_map_base and T_odom_base [4, 4] of the last frame that was shown; None before there is one.
+        self._shown: tuple[np.ndarray, np.ndarray] | None = None
         self._odom_frame = settings.frame_id('odom')
         self._warned: dict[str, float] = {}
         self._parts = []
@@ -161,6 +163,11 @@ class VirtualCamera:
         """Go back to the start."""
         self._worker.reset()
         self._motion.forget()
+        self._shown = None
+
+    def recover(self) -> None:
+        """Have the generator begin anew, where the robot was last seen; call it before `activate`."""
+        self._worker.recover(self._shown)
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
@@ -215,7 +222,7 @@ class VirtualCamera:
         cosine, sine = math.cos(yaw), math.sin(yaw)
         T_map_base = make_pose(np.array([[cosine, -sine, 0.], [sine, cosine, 0.], [0., 0., 1.]]),
                                np.array([T[0, 3], T[1, 3], self._world.start.T_map_base[2, 3]]))
-        self._worker.move_to(T_map_base)
+        self._worker.move_to(T_map_base, self._shown[1] if self._shown else None)
 
     def seconds_since_odometry(self) -> float:
         """Give how long ago the last usable odometry came, or since when it is waited for, by the machine's clock."""
@@ -252,17 +259,18 @@ class VirtualCamera:
             return frame.stamp if behind or self._on_pace() else None
         if self._simulated is None:
             return self.pacer.next_stamp(self.now(), frame.periods)
-        if self.settings.real_time_factor and not self._on_pace():
+        if self.settings.real_time_factor and not self._on_pace(frame.periods):
             return None
         stamp = self._simulated.advance(self.pacer.period * frame.periods)
         self._clock_publisher.publish(ClockMessage(clock=to_stamp(stamp)))
         return stamp
 
-    def _on_pace(self) -> bool:
-        return self._pace.next_stamp(self._timer.clock.now().nanoseconds) is not None
+    def _on_pace(self, periods: int = 1) -> bool:
+        return self._pace.next_stamp(self._timer.clock.now().nanoseconds, periods) is not None
 
     def show(self, frame: Frame, stamp: int) -> None:
         """Publish a frame on every topic, all with one stamp in nanoseconds; small messages after the large."""
+        self._shown = frame.T_map_base, invert(frame.T_map_odom) @ frame.T_map_base
         self.camera.publish(frame, stamp)
         if self._tf is not None:
             self._tf.publish(frame, stamp, self._odom_frame)

@@ -105,9 +105,29 @@ class Worker:
         """Go back to the start with the next block; frames that wait, or are still made, are forgotten."""
         self._leave(lambda: self._world.reset())
 
-    def move_to(self, T_map_base: np.ndarray) -> None:
-        """Go on from another pose with the next block; frames that wait, or are still made, are forgotten."""
-        self._leave(lambda: self._world.drive.move_to(T_map_base))
+    def move_to(self, T_map_base: np.ndarray, T_odom_base: np.ndarray | None = None) -> None:
+        """Go on from another pose with the next block; frames that wait, or are still made, are forgotten.
+
+        `T_odom_base`: where the last frame that was shown said that odometry is; None if none was.
+        """
+        self._leave(lambda: self._world.drive.move_to(T_map_base, T_odom_base))
+
+    def recover(self, shown: tuple[np.ndarray, np.ndarray] | None) -> None:
+        """Have the generator begin anew after a block that failed.
+
+        A robot that is driven by twists goes on from `shown`, T_map_base and T_odom_base of the last frame that was
+        shown, or from its start; one that follows odometry is where that says.
+        """
+        def begin() -> None:
+            world = self._world
+            world.simulator.reset()
+            if isinstance(world.drive, OdometryDrive):
+                return
+            if shown is None:
+                world.drive.reset()
+            else:
+                world.drive.move_to(*shown)
+        self._leave(begin)
 
     def listen(self, heard: bool) -> None:
         """Say whether anyone listens, so that images are worth making."""
@@ -209,6 +229,9 @@ class Worker:
     def _stride(self) -> int:
         """Give how many periods lie between frames: more than one if frames may be left out and it takes that."""
         if self._world is None or self._world.overload != 'drop' or len(self._latencies) < 3:
+            return 1
+        if isinstance(self._world.drive, OdometryDrive):
+            # The path itself leaves out what it is behind, and counts it.
             return 1
         typical = float(np.median(list(self._latencies)[-10:]))
         return max(1, math.ceil(typical * self._world.frame_rate / self._block_length - 0.05))

@@ -24,8 +24,6 @@ PoseTuple = tuple[tuple[float, float, float], tuple[float, float, float, float]]
 
 #: Frames of a moving recording that are read before it is shown: all of the sample's.
 _READ_AHEAD = 48
-#: Frames of the recording that say where the robot cannot go: enough for walls and furniture, quick to read.
-_CLEARANCE_FRAMES = 16
 
 
 def pose_tuples(T: np.ndarray) -> list[PoseTuple]:
@@ -73,6 +71,11 @@ class World:
     frame_rate: float
     overload: str
     now: Callable[[], float]
+
+    @property
+    def block_seconds(self) -> float:
+        """Seconds that a block's frames are shown for."""
+        return self.simulator.frames_in_next_block() / self.frame_rate
 
     def make(self, heard: bool, stride: int) -> Iterator[list[Frame]] | None:
         """Make the next block's frames, in parts as they are decoded; without images, all at once, if not `heard`.
@@ -152,7 +155,6 @@ def _open_drive(settings: Settings, simulator: WorldSimulator, start: StartFrame
         return OdometryDrive(start.T_map_base, frame_rate, settings.overload)
     clearance = None
     if settings.clearance_enabled:
-        from inspatio_ros.spatial.clearance import Clearance, points_from_reference
-        points = start.to_map(points_from_reference(simulator.reference, max_frames=_CLEARANCE_FRAMES))
-        clearance = Clearance(points, radius=settings.clearance_radius)
+        from inspatio_ros.spatial.clearance import clearance_of
+        clearance = clearance_of(simulator.reference, start, settings.clearance_radius)
     return TwistDrive(start.T_map_base, frame_rate, settings.limits, settings.cmd_vel_timeout, clearance)

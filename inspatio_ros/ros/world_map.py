@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,7 +66,11 @@ class WorldMap:
     def _built(self) -> FusedMap:
         if self._map is None:
             self._folder = self._folder or Path(tempfile.mkdtemp(prefix='inspatio_map_'))
-            fusion.save_frames(self._reference, self._folder, self._max_frames, lambda: self._closing)
+            try:
+                fusion.save_frames(self._reference, self._folder, self._max_frames, lambda: self._closing)
+            except OSError as error:
+                raise InspatioError(f'the map could not be fused: its frames cannot be put into {self._folder}: '
+                                    f'{error.strerror or error}') from error
             if self._closing:
                 raise InspatioError('the map was given up, as the node is cleaned up')
             # A session of its own, so that Ctrl-C reaches the node alone, which ends this process in its time.
@@ -90,6 +95,8 @@ class WorldMap:
             shutil.copyfile(self._folder / fusion.PLY, partial)
             os.replace(partial, path)
         except OSError as error:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
             raise InspatioError(f'cannot write {path}: {error.strerror or error}') from error
         return points
 

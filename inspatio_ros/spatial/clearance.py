@@ -25,6 +25,9 @@ HEIGHT_BAND = (0.15, 1.5)
 ROBOT_RADIUS = 0.25
 #: Edge of the cells, metres, that keep one obstacle point each; far below any robot's radius.
 _CELL = 0.02
+#: One frame for every so many metres that the camera went, or degrees that it turned, is looked at, so that two of them
+#: see a surface however long the recording is; but so many at least, and at most.
+_WAY, _TURN, _LEAST_FRAMES, MAX_FRAMES = 0.5, 20., 16, 160
 #: Kept between robot and obstacle, metres, so that rounding never makes a touch a crossing.
 _SKIN = 1e-4
 #: What is this little above the camera, metres, is still in its way.
@@ -146,19 +149,30 @@ def thin(points: np.ndarray, cell: float, min_count: int = 1) -> np.ndarray:
     return points[np.sort(first[count >= min_count])]
 
 
-def points_from_reference(reference: Reference, max_frames: int = 40, stride: int = 4, voxel: float = 0.05,
-                          max_depth: float = 8., min_frames: int = 2) -> np.ndarray:
+def points_from_reference(reference: Reference, max_frames: int = MAX_FRAMES, stride: int = 4,
+                          voxel: float = 0.05, max_depth: float = 8., min_frames: int = 2) -> np.ndarray:
     """Fuse a recording's depth into sparse world points float64 [N, 3], metres.
 
-    At most `max_frames` frames spread over the recording, every `stride`-th pixel both ways, depth up to `max_depth`.
+    At most `max_frames` frames spread over the camera's way, every `stride`-th pixel both ways, depth up to `max_depth`.
     One point stays per voxel of edge `voxel` metres, where at least `min_frames` frames (or all, if the recording has
     fewer) saw something: what one frame alone saw is noise at a depth edge, or has moved on.
     """
-    count = min(max_frames, len(reference))
-    chosen = np.unique(np.linspace(0, len(reference) - 1, count).round().astype(int))
+    chosen = _spread_over_the_way(reference.T_world_camera, max_frames)
     seen = [_frame_points(reference, int(i), stride, voxel, max_depth) for i in chosen]
     # Each frame gives a voxel at most one point, so the points of a voxel are the frames that saw it.
     return thin(np.concatenate(seen), voxel, min(min_frames, len(chosen)))
+
+
+def _spread_over_the_way(T_world_camera: np.ndarray, most: int) -> np.ndarray:
+    """Choose frames of poses [N, 4, 4], evenly over how far the camera went and turned."""
+    ways = np.linalg.norm(np.diff(T_world_camera[:, :3, 3], axis=0), axis=1)
+    # The trace of a relative rotation is 1 + 2 cos(angle).
+    traces = (T_world_camera[:-1, :3, :3] * T_world_camera[1:, :3, :3]).sum(axis=(1, 2))
+    turns = np.degrees(np.arccos(((traces - 1.) / 2.).clip(-1., 1.)))
+    # A little for each frame, so that a camera that stands still is looked through all along.
+    way = np.concatenate([[0.], np.cumsum(ways / _WAY + turns / _TURN + 1e-6)])
+    count = min(most, len(way), max(_LEAST_FRAMES, math.ceil(way[-1]) + 1))
+    return np.unique(np.abs(way[:, None] - np.linspace(0., way[-1], count)).argmin(axis=0))
 
 
 def _frame_points(reference: Reference, index: int, stride: int, voxel: float, max_depth: float) -> np.ndarray:

@@ -18,7 +18,7 @@ from inspatio_ros.spatial.densify import DenseFrame, densify, grid_of_target, ne
 from inspatio_ros.spatial.exposure import match_exposure
 from inspatio_ros.spatial.parallel import run_parallel
 from inspatio_ros.spatial.positions import BlockViews, TokenViews, token_inverse_depth
-from inspatio_ros.spatial.render import Condition, contradicts, fuse, pixel_motion, splat
+from inspatio_ros.spatial.render import Condition, check_kernel, contradicts, fuse, pixel_motion, splat
 from inspatio_ros.spatial.splat_cpu import SourcePixels, View, splat_views
 from inspatio_ros.spatial.views import Choice, ViewChooser
 
@@ -46,6 +46,7 @@ class SpatialConstraint:
                  max_views: int = 4, kernel: str = 'auto') -> None:
         self.reference, self.camera, self.max_views = reference, camera, max_views
         self.device = torch.device(device)
+        check_kernel(kernel, self.device)
         self._on_cpu = kernel == 'numba' or (kernel == 'auto' and self.device.type == 'cpu')
         # What runs where the prepared frames lie: the CPU's own kernel is not called frame by frame.
         self._kernel = 'torch' if self.device.type == 'cpu' else kernel
@@ -196,6 +197,7 @@ class _Source:
         else:
             self.image = torch.from_numpy(dense.colour).to(device).movedim(-1, 0).float().div_(127.5).sub_(1.)
             self.z_depth = torch.from_numpy(dense.z_depth).to(device)
+            self.nbytes += self.image.nbytes + self.z_depth.nbytes
 
     def exposed(self, gain: np.ndarray) -> Tensor:
         """Give the image [3, h, w] in [-1, 1] with its exposure multiplied by gain [3]."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from inspatio_ros.errors import ConfigurationError
-from inspatio_ros.spatial.render import Condition
+from inspatio_ros.spatial.render import Condition, check_kernel
 
 METHODS = ('black', 'nearest', 'smooth')
 
@@ -23,10 +23,11 @@ def fill(condition: Condition, method: str = 'smooth', kernel: str = 'auto') -> 
     """Give the image of a condition with its holes filled, float32 [F, 3, H, W] in [-1, 1], on the same device.
 
     `kernel` 'torch' or 'numba' (CPU only); 'auto' takes numba on the CPU. Raises ConfigurationError for an unknown
-    method.
+    method or kernel.
     """
     if method not in METHODS:
         raise ConfigurationError(f'fill {method!r} is unknown; choose one of {", ".join(METHODS)}')
+    check_kernel(kernel, condition.image.device)
     if method == 'black':
         return condition.image
     if kernel == 'numba' or (kernel == 'auto' and condition.image.device.type == 'cpu'):

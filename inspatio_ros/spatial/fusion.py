@@ -101,6 +101,8 @@ def _saved_frames(folder: Path) -> Iterator[ReferenceFrame]:
 
 
 def _write(cloud: open3d.geometry.PointCloud, folder: Path) -> None:
+    if not len(cloud.points):
+        raise ConfigurationError(f'the frames chosen have no depth up to {MAX_DEPTH:g} m, of which maps are made')
     np.savez(folder / ARRAYS, xyz=np.asarray(cloud.points, dtype=np.float32),
              rgb=np.rint(np.asarray(cloud.colors) * 255.).astype(np.uint8))
     if not _open3d().io.write_point_cloud(str(folder / PLY), cloud):

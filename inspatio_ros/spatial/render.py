@@ -26,6 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from inspatio_ros.errors import ConfigurationError
+
 #: Exponent of the depth weight; 50 / 16 = 3.1 is the constant M of the released weight.
 DEPTH_POWER = 16
 #: Relative depth beyond the nearest surface of a pixel at which another surface counts as hidden behind it.
@@ -78,6 +80,14 @@ def _fastest(image: Tensor) -> str:
         return 'numba'
     from inspatio_ros.spatial.splat_triton import runs_on
     return 'triton' if runs_on(image.device) else 'torch'
+
+
+def check_kernel(name: str, device: torch.device) -> None:
+    """Raise ConfigurationError for a kernel that does not exist, or does not run on a device."""
+    if name not in KERNELS:
+        raise ConfigurationError(f'kernel {name!r} is unknown; choose one of {", ".join(KERNELS)}')
+    if (name == 'numba') != (device.type == 'cpu') and name in ('numba', 'triton'):
+        raise ConfigurationError(f'kernel {name!r} does not run on {device.type}; choose auto or torch')
 
 
 def _kernel(name: str) -> Callable[..., Condition]:
