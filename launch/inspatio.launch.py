@@ -61,11 +61,12 @@ def parameters_from(name: str) -> list[str]:
     """Find the file of parameters that was named, if one was; launch itself would go on without it."""
     if not name:
         return []
+    if Path(name).expanduser().is_file():
+        return [str(Path(name).expanduser())]
     example = Path(get_package_share_directory('inspatio_ros'), 'config', name)
-    for path in (Path(name).expanduser(), example):
-        if path.is_file():
-            return [str(path)]
-    raise RuntimeError(f'params_file {name} is no file, and {example.parent} holds no example of that name')
+    if not example.is_file():
+        raise RuntimeError(f'params_file {name} is no file, and {example.parent} holds no example of that name')
+    return [str(example)]
 
 
 def logger_name(namespace: str) -> str:
