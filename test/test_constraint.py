@@ -21,7 +21,7 @@ from inspatio_ros.spatial.constraint import SpatialConstraint
 from inspatio_ros.spatial.densify import densify, grid_of_target, resample_colour
 from inspatio_ros.spatial.exposure import match_exposure
 from inspatio_ros.spatial.render import CONTRADICTION, Condition, contradicts
-from inspatio_ros.spatial.views import _bounding_spheres
+from inspatio_ros.spatial.views import Magnification, _bounding_spheres
 
 _FORWARD = np.array([[0., 0., 1.], [-1., 0., 0.], [0., -1., 0.]])
 
@@ -76,6 +76,19 @@ def test_a_moving_recording_is_rendered_from_the_frame_aligned_in_time():
     assert known.float().mean() > 0.99
     images = constraint.reference_images(frames)
     assert torch.allclose(condition.image.movedim(1, -1)[known], images.movedim(1, -1)[known], atol=1e-5)
+
+
+def test_a_moving_recording_that_is_blown_up_has_no_lattice_of_holes(monkeypatch):
+    moving = Room(is_static=False)
+    near = (moving.T_world_camera[0] @ se3_exp([0., 0., 2., 0., 0., 0.]))[None]
+    middle = (..., slice(16, 48), slice(24, 72))
+    constraint = SpatialConstraint(moving, moving.camera)
+    assert constraint._views(moving.T_world_camera[:1], moving.times[:1]) == [((0, 1),)]
+    assert constraint._views(near, moving.times[:1]) == [((0, 2),)]
+    assert Magnification(moving)(0, moving.camera, moving.T_world_camera[0]) == pytest.approx(1.)
+    dense = constraint.render(near, moving.times[:1]).mask[middle].mean()
+    monkeypatch.setattr(module, 'DENSE_FROM', np.inf)
+    assert SpatialConstraint(moving, moving.camera).render(near, moving.times[:1]).mask[middle].mean() < dense - 0.005
 
 
 def test_a_moving_recording_wants_times():

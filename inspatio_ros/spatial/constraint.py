@@ -20,7 +20,7 @@ from inspatio_ros.spatial.parallel import run_parallel
 from inspatio_ros.spatial.positions import BlockViews, TokenViews, token_inverse_depth
 from inspatio_ros.spatial.render import Condition, check_kernel, contradicts, fuse, pixel_motion, splat
 from inspatio_ros.spatial.splat_cpu import SourcePixels, View, splat_views
-from inspatio_ros.spatial.views import Choice, ViewChooser
+from inspatio_ros.spatial.views import Choice, Magnification, ViewChooser
 
 #: Views of a static recording are chosen once for so many frames (half a second): a choice for every frame would make
 #: the picture jump whenever two frames of the recording, differently exposed, are about equally good.
@@ -53,6 +53,7 @@ class SpatialConstraint:
         self._cache = _ByteCache(CACHE_BYTES)
         self._gain_cache: dict[_Views, np.ndarray] = {}
         self._chooser = ViewChooser(reference) if reference.is_static else None
+        self._magnification = Magnification(reference)
 
     def render(self, T_world_camera: np.ndarray, times: np.ndarray | None = None) -> Condition:
         """Render the reference from poses [F, 4, 4], at times [F] in seconds of the recording (only if it moves)."""
@@ -115,20 +116,27 @@ class SpatialConstraint:
 
     def _choose(self, T_world_camera: np.ndarray, most: int) -> Choice:
         """Choose for the first, middle and last pose: what lies between is covered by what covers them."""
-        ends = sorted({0, len(T_world_camera) // 2, len(T_world_camera) - 1})
-        return self._chooser.choose(self.camera, T_world_camera[ends], most)
+        return self._chooser.choose(self.camera, T_world_camera[_ends(T_world_camera)], most)
 
     def _views(self, T_world_camera: np.ndarray, times: np.ndarray | None) -> list[_Views]:
         """Give for each target frame its views, best first, as (frame, density)."""
-        if self._chooser is None:
-            return [((index, 1),) for index in self._aligned(times)]
+        aligned = None if self._chooser is not None else self._aligned(times)
         views = []
         for start in range(0, len(T_world_camera), FRAMES_PER_CHOICE):
-            poses = T_world_camera[start:start + FRAMES_PER_CHOICE]
-            choice = self._choose(poses, self.max_views)
-            views += [tuple((frame, 2 if magnification > DENSE_FROM else 1) for frame, magnification
-                            in zip(choice.frames, choice.magnification, strict=True))] * len(poses)
+            part = slice(start, start + FRAMES_PER_CHOICE)
+            views += (self._static_views(T_world_camera[part]) if aligned is None
+                      else self._moving_views(T_world_camera[part], aligned[part]))
         return views
+
+    def _static_views(self, T_world_camera: np.ndarray) -> list[_Views]:
+        choice = self._choose(T_world_camera, self.max_views)
+        return [tuple((frame, _density(magnification)) for frame, magnification
+                      in zip(choice.frames, choice.magnification, strict=True))] * len(T_world_camera)
+
+    def _moving_views(self, T_world_camera: np.ndarray, frames: list[int]) -> list[_Views]:
+        density = _density(max(self._magnification(frames[i], self.camera, T_world_camera[i])
+                               for i in _ends(T_world_camera)))
+        return [((frame, density),) for frame in frames]
 
     # --- sources -------------------------------------------------------------------------------------------------
 
@@ -178,6 +186,15 @@ class SpatialConstraint:
             verdicts = [contradicts(condition, *better) for better in views[:rank]]
             contradicted.append(torch.stack(verdicts).any(dim=0))
         return fuse(conditions, contradicted)
+
+
+def _ends(T_world_camera: np.ndarray) -> list[int]:
+    return sorted({0, len(T_world_camera) // 2, len(T_world_camera) - 1})
+
+
+def _density(magnification: float) -> int:
+    """Give how many times the target's density a view is splatted at."""
+    return 2 if magnification > DENSE_FROM else 1
 
 
 #: The views of a target frame, best first: (frame of the recording, density).

@@ -12,6 +12,7 @@ in proportion to the loss of resolution, and so does what was recorded from else
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -94,6 +95,24 @@ class ViewChooser:
         planes /= np.linalg.norm(planes, axis=1, keepdims=True)
         middles = self._middles @ T_camera_world[:3, :3].T + T_camera_world[:3, 3]
         return np.flatnonzero((middles @ planes.T > -self._radii[:, None]).all(axis=1))
+
+
+class Magnification:
+    """How many times larger a target sees what a frame of a recording recorded; the frames asked for last are kept."""
+
+    def __init__(self, reference: Reference) -> None:
+        self._points = lru_cache(maxsize=MOST_CANDIDATES)(lambda index: _sparse_points(reference, np.array([index])))
+
+    def __call__(self, index: int, camera: PinholeCamera, T_world_camera: np.ndarray) -> float:
+        """Give the median over the points of frame `index` that are in the view from a pose [4, 4]; 1 if none is."""
+        points, source_z = self._points(index)
+        T = invert(T_world_camera)
+        seen = points[0] @ T[:3, :3].T + T[:3, 3]
+        z = seen[:, 2]
+        with np.errstate(invalid='ignore', divide='ignore'):
+            x, y = (camera.K[:2] @ seen.T) / z
+            inside = (z > 0) & (x > -0.5) & (x < camera.width - 0.5) & (y > -0.5) & (y < camera.height - 0.5)
+        return float(np.median(source_z[0][inside] / z[inside])) if inside.any() else 1.
 
 
 def _sparse_points(reference: Reference, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
