@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import cv2
@@ -70,6 +71,24 @@ def test_rows_are_trained_from_the_whole_run_measured_once_and_laid_side_by_side
     before = (tmp_path / 'no_history' / 'weights' / 'transformer.safetensors').stat().st_mtime_ns
     assert ablate(PLAN, names, data, run, tmp_path, ('scenes',), 1) == text
     assert (tmp_path / 'no_history' / 'weights' / 'transformer.safetensors').stat().st_mtime_ns == before
+    done = tmp_path / 'no_history' / 'figures.json'
+    figures = json.loads(done.read_text())
+    assert figures['about']['suites'] == ['scenes'] and figures['about']['clips'] == 1
+    # Measured otherwise, or before files said how: measured again.
+    ablate(PLAN, ['no_history'], data, run, tmp_path, (), 1)
+    assert json.loads(done.read_text()) == {'about': {**figures['about'], 'suites': []}, 'figures': {}}
+    done.write_text(json.dumps(figures['figures']))
+    ablate(PLAN, ['no_history'], data, run, tmp_path, (), 2)
+    assert json.loads(done.read_text())['about']['clips'] == 2
+    with pytest.raises(ConfigurationError, match=r'was trained otherwise \(steps: wanted 1, found None\)'):
+        ablate(PLAN, ['no_history'], data, run, tmp_path, ('scenes',), 1, steps=1)
+
+
+def test_shared_stages_are_trained_to_their_end_beforehand(data, run, tmp_path):
+    plan = replace(PLAN, stages={**PLAN.stages, 'autoencoder': replace(SHORT, steps=3)})
+    with pytest.raises(ConfigurationError, match='autoencoder has been trained for 2 of 3 steps'):
+        ablate(plan, ['no_history'], data, run, tmp_path, ())
+    assert not (tmp_path / 'no_history' / 'autoencoder').exists()
 
 
 def test_with_a_budget_of_its_own_every_row_is_trained_from_the_autoencoder_alone(data, run, tmp_path):

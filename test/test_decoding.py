@@ -10,7 +10,7 @@ import pytest
 import torch
 from test_training import LOSS, TINY, make_clip
 
-from inspatio_ros.training.data import ClipFolder, save_clip, unit
+from inspatio_ros.training.data import ClipFolder, crop, save_clip, unit
 from inspatio_ros.training.decoding import FinishStage, gradient_energy
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.trainer import Trainer, TrainerConfig
@@ -53,6 +53,19 @@ def test_the_decoder_alone_learns_from_what_the_student_makes(clips, tmp_path):
         assert torch.equal(networks.autoencoder.encode(truth), latent)
     assert all(torch.equal(value, before['transformer'][name])
                for name, value in networks.transformer.state_dict().items())
+
+
+@pytest.mark.parametrize('method', ['black', 'nearest'])
+def test_windows_are_guided_by_the_render_as_the_generator_fills_it(clips, method):
+    networks = Networks(replace(TINY, condition_fill=method))
+    stage = FinishStage(networks, clips, clips, replace(LOSS, rolled_out=1, own_latents=1.))
+    stage.decoded(1, torch.Generator().manual_seed(0))
+    drawn = stage._pool[0]
+    whole, _ = networks.guide(drawn.clip)
+    for seed in range(3):
+        window = stage._window(drawn, torch.Generator().manual_seed(seed))
+        _, rows, columns = crop(drawn.clip, *LOSS.crop, TINY.size_multiple, torch.Generator().manual_seed(seed))
+        assert torch.equal(window['render'], whole[..., rows, columns])
 
 
 def test_losses_count_by_what_the_filled_render_loses(clips, tmp_path):

@@ -21,23 +21,31 @@ from inspatio_ros.config import TransformerConfig
 from inspatio_ros.errors import ConfigurationError, WeightsError
 from inspatio_ros.star.presets import TINY_GUIDED
 from inspatio_ros.star.transformer import DiffusionTransformer
-from inspatio_ros.training.distributed import ScaleConfig, ScaledTrainer, compile_layers, recompute_activations
+from inspatio_ros.training.checkpoint import CheckpointError, CheckpointFolder
+from inspatio_ros.training.distributed import (
+    ScaleConfig,
+    ScaledTrainer,
+    compile_layers,
+    rank,
+    recompute_activations,
+    start,
+    stop,
+)
+from inspatio_ros.training.sharded import ABOUT_FILE
 from inspatio_ros.training.train import read_plan
 from inspatio_ros.training.widen import INPUT_WEIGHT, load_widened, widen
 
 PROJECT = Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture(scope='module')
-def both(tmp_path_factory):
-    """The folder that two processes have worked in."""
-    folder = tmp_path_factory.mktemp('two')
+def run_two(script, folder):
+    """Let two processes run a script in a folder, as torchrun would."""
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
     shared = {**os.environ, 'WORLD_SIZE': '2', 'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port),
               'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(PROJECT)}
-    processes = [subprocess.Popen([sys.executable, two_ranks.__file__, str(folder), str(rank)],
+    processes = [subprocess.Popen([sys.executable, script, str(folder), str(rank)],
                                   env={**shared, 'RANK': str(rank), 'LOCAL_RANK': str(rank)},
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for rank in range(2)]
     try:
@@ -46,6 +54,14 @@ def both(tmp_path_factory):
         for process in processes:
             process.kill()
     assert [process.returncode for process in processes] == [0, 0], '\n'.join(said)
+    return '\n'.join(said)
+
+
+@pytest.fixture(scope='module')
+def both(tmp_path_factory):
+    """The folder that two processes have worked in."""
+    folder = tmp_path_factory.mktemp('two')
+    run_two(two_ranks.__file__, folder)
     return folder
 
 
@@ -78,6 +94,51 @@ def test_two_ranks_take_the_step_of_muon_that_one_takes(both, tmp_path):
 
 def test_both_ranks_went_through_checkpoints_and_bad_losses(both):
     assert {path.name for path in both.glob('done_*')} == {'done_0', 'done_1'}
+
+
+def check_views(folder):
+    """Go on from what rank 0 sees, whatever the other does; this file, run as a script, does it on two ranks."""
+    torch.set_num_threads(1)
+    start('cpu')
+    two_ranks.make(folder).save()
+    first = two_ranks.make(folder)
+    first.take_step()
+    first.save()
+
+    def resumed():
+        trainer = two_ranks.make(folder)
+        if rank() == 1:
+            trainer.checkpoints.folder = folder / 'not_there_yet'
+        trainer.resume()
+        return trainer
+
+    found, wanted = resumed(), two_ranks.everything(first)
+    assert found.step == 1
+    for name, value in two_ranks.everything(found).items():
+        assert torch.equal(value, wanted[name]), name
+    if rank() == 0:
+        (folder / 'checkpoints' / 'step_00000001' / ABOUT_FILE).write_text('{')
+    torch.distributed.barrier()
+    assert resumed().step == 0
+    torch.distributed.barrier()
+    assert sorted(path.name for path in (folder / 'checkpoints').iterdir()) == [
+        'step_00000000', 'step_00000001.damaged']
+
+    if rank() == 0:
+        for part in (folder / 'checkpoints' / 'step_00000000').glob('*.distcp'):
+            part.write_bytes(b'')
+        CheckpointFolder(folder / 'alone' / 'checkpoints').save(1, {'x': torch.zeros(1)}, {})
+    torch.distributed.barrier()
+    with pytest.raises(CheckpointError, match='holds no whole checkpoint any more; the same command starts anew'):
+        resumed()
+    with pytest.raises(CheckpointError, match="one process's checkpoints, which many ranks cannot read"):
+        two_ranks.make(folder / 'alone').resume()
+    print('both kinds of views were looked at')
+    stop()
+
+
+def test_ranks_go_on_from_what_the_first_one_sees(tmp_path):
+    assert run_two(__file__, tmp_path).count('both kinds of views were looked at') == 2
 
 
 def test_accumulated_batches_give_the_mean_gradient(tmp_path):
@@ -166,3 +227,7 @@ def test_large_configuration_is_the_released_one_and_fits_widened_official_weigh
     assert wanted[INPUT_WEIGHT] == (1536, 36, 1, 2, 2)
     assert sum(nn.Parameter(v, False).numel() for v in wide.state_dict().values()) > 1.4e9
     assert list(plan.stages) == ['initialisation', 'motion_teacher', 'real_teacher', 'jdmd']
+
+
+if __name__ == '__main__':
+    check_views(Path(sys.argv[1]))

@@ -10,11 +10,14 @@ import pytest
 import torch
 from test_training import TINY, make_clip
 
+from inspatio_ros.scenes.clips import TRAIN_SEEDS_START
 from inspatio_ros.star.generator import BlockGenerator
+from inspatio_ros.training.clips import ClipConfig
 from inspatio_ros.training.data import ClipFolder, save_clip
 from inspatio_ros.training.encoded import EncodedClips, EncodingConfig
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.punch import punch
+from inspatio_ros.training.scenes import SeededClips
 from inspatio_ros.training.stages import InitialisationStage, LossConfig, pixel_effects
 
 
@@ -89,6 +92,34 @@ def test_kept_latents_are_read_again_unless_something_differs(clips, tmp_path, c
     assert not torch.equal(kept(punched=1.)[1].render, first[1].render) and len(list(tmp_path.iterdir())) == 3
     files[0].write_bytes(b'half')
     assert torch.equal(kept()[0], first[0]) and 'is made anew' in capsys.readouterr().out
+
+
+def test_latents_of_clips_that_were_made_anew_are_not_read_again(tmp_path):
+    folder, kept = tmp_path / 'clips', tmp_path / 'latents'
+    for seed in range(2):
+        save_clip(folder / f'clip_{seed}.safetensors', make_clip(seed), {})
+
+    def draw(config=TINY):
+        encoded = EncodedClips(Networks(config), ClipFolder(folder), EncodingConfig(variants=1), folder=kept)
+        return encoded.draw(2, generator())[0]
+
+    first = draw()
+    assert torch.equal(draw(), first) and len(list(kept.iterdir())) == 1
+    before = (folder / 'clip_1.safetensors').stat()
+    save_clip(folder / 'clip_1.safetensors', make_clip(7), {})
+    assert (folder / 'clip_1.safetensors').stat().st_size == before.st_size
+    assert not torch.equal(draw(), first) and len(list(kept.iterdir())) == 2
+    draw(replace(TINY, condition_fill='black'))
+    assert len(list(kept.iterdir())) == 3, 'the render is filled otherwise'
+
+
+def test_clips_that_are_no_files_are_told_apart_by_what_they_hold():
+    sources = [SeededClips([seed], ClipConfig(48, 32)) for seed in (TRAIN_SEEDS_START, TRAIN_SEEDS_START + 1)]
+    one, other = (next(iter(source._clips.values())) for source in sources)
+    sources[1]._clips = {name: one for name in sources[0]._clips}
+    assert sources[0].identities() == sources[1].identities()
+    sources[1]._clips = {name: other for name in sources[0]._clips}
+    assert sources[0].identities() != sources[1].identities()
 
 
 def test_further_holes_hide_only_what_they_cover(clips):

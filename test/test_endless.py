@@ -20,7 +20,8 @@ from inspatio_ros.scenes.clips import HELD_OUT_SEEDS, TRAIN_SEEDS_START, make_cl
 from inspatio_ros.scenes.paths import PATHS
 from inspatio_ros.training.checkpoint import CheckpointError, load_tensors
 from inspatio_ros.training.clips import ClipConfig, training_clip, write_clips
-from inspatio_ros.training.data import IMAGES, Clips
+from inspatio_ros.training.clips import main as clips_main
+from inspatio_ros.training.data import IMAGES, ClipFolder, Clips
 from inspatio_ros.training.scenes import EndlessClips, EndlessConfig, open_endless, read_photographs
 from inspatio_ros.training.train import main, read_plan
 
@@ -73,6 +74,21 @@ def test_processes_share_the_seeds_and_write_what_one_would(tmp_path) -> None:
         (mine, about), (same, about_same) = load_tensors(one), load_tensors(other)
         assert about == about_same and mine.keys() == same.keys()
         assert all(torch.equal(value, same[name]) for name, value in mine.items())
+
+
+def test_clips_are_made_in_the_size_of_a_configuration(tmp_path, capsys) -> None:
+    config = tmp_path / 'tiny.yaml'
+    config.write_text(yaml.safe_dump({'generator': to_dict(TINY)}))
+    command = ['--output', str(tmp_path / 'clips'), '--count', '1', '--held-out', '--config']
+    assert clips_main([*command, str(config)]) == 0
+    made = ClipFolder(tmp_path / 'clips')
+    made.check_size(TINY.width, TINY.height)
+    assert torch.equal(next(made.batches(1)).truth,
+                       training_clip(HELD_OUT_SEEDS.start, replace(SMALL, spoil=False)).truth)
+    with pytest.raises(ConfigurationError, match='is 48x32, but the images of the configuration are 48x64'):
+        made.check_size(48, 64)
+    assert clips_main([*command, str(tmp_path / 'nowhere.yaml')]) == 1
+    assert 'nowhere.yaml cannot be read' in capsys.readouterr().err
 
 
 def test_seed_that_fails_in_a_process_ends_all(tmp_path) -> None:
@@ -132,6 +148,34 @@ def test_the_same_steps_see_the_same_clips_and_others_see_others(pool: EndlessCl
     again.close()
 
 
+def test_single_frames_renew_the_pool_too(pool: EndlessClips) -> None:
+    for step in range(10):
+        assert pool.draw_frames(2, generator(step))[0].shape == (2, 3, 32, 48)
+        assert len(pool) == ENDLESS.pool
+    assert pool.made == 4
+
+
+def test_generator_that_is_drawn_from_for_long_orders_its_clip_once(pool: EndlessClips) -> None:
+    lasting = generator(7)
+    for _ in range(12):
+        pool.draw(1, lasting)
+        assert len(pool) == len(pool._ages) == ENDLESS.pool
+    for step in range(100, 108):
+        pool.draw(1, generator(step))
+        assert len(pool) == len(pool._ages) == ENDLESS.pool
+    assert pool.made == 4
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_clips_that_a_gpu_makes_do_not_stay_there() -> None:
+    clips, held_out = open_endless(ENDLESS, 48, 32, 'cuda')
+    for step in range(6):
+        clips.draw(1, generator(step))
+    clips.close()
+    for source in (clips, held_out):
+        assert all(part.device.type == 'cpu' for clip in source._clips.values() for part in tensors(clip))
+
+
 def test_what_goes_wrong_in_the_background_is_raised_in_front(pool: EndlessClips) -> None:
     pool.config = replace(SMALL, kernel='slate')
     with pytest.raises(Exception, match='slate'):
@@ -178,12 +222,15 @@ def test_photographs_come_from_a_folder_that_may_be_used(tmp_path, capsys) -> No
 
 def test_training_from_the_command_line(tmp_path, capsys) -> None:
     stage = {'steps': 4, 'batch_size': 1, 'precision': 'float32', 'save_every': 2}
-    plan = {'generator': to_dict(TINY), 'loss': {'crop': [32, 32]}, 'stages': {'autoencoder': stage},
+    plan = {'generator': to_dict(TINY), 'loss': {'crop': [32, 32]},
+            'stages': {'autoencoder': stage, 'initialisation': stage}, 'encoding': {'variants': 2},
             'endless': {'pool': 2, 'draws_per_clip': 1, 'ahead': 1, 'held_out': 1, 'paths': ['robot', 'orbit']}}
     config = tmp_path / 'tiny.yaml'
     config.write_text(yaml.safe_dump(plan))
     assert read_plan(config).endless.paths == ('robot', 'orbit')
     assert main(['--config', str(config), '--data', 'endless', '--output', str(tmp_path / 'run'), '--stage', 'all',
                  '--threads', '1']) == 0, capsys.readouterr().err
+    assert capsys.readouterr().out.count('each batch is encoded as it is drawn') == 1
+    assert not (tmp_path / 'run' / 'latents').exists()
     written = (tmp_path / 'run' / 'weights').glob('*.safetensors')
     assert any(b'endless procedural scenes: seeds 1000000-1000001' in file.read_bytes() for file in written)

@@ -26,6 +26,7 @@ from inspatio_ros.training.checkpoint import CheckpointError, CheckpointFolder, 
 from inspatio_ros.training.data import TOKEN, ClipFolder
 from inspatio_ros.training.distributed import ScaledTrainer
 from inspatio_ros.training.encoded import EncodedClips, EncodingConfig
+from inspatio_ros.training.export import export
 from inspatio_ros.training.further import FurtherStages
 from inspatio_ros.training.jdmd import JdmdConfig, JdmdStage, Scores, dmd_direction
 from inspatio_ros.training.networks import Networks
@@ -320,6 +321,25 @@ def test_averages_follow_only_what_has_moved(data, tmp_path):
     assert torch.equal(trainer.ema['transformer.head.head.bias'], before['transformer.head.head.bias'])
     name = 'fake_vis.transformer.head.head.bias'
     assert not torch.equal(trainer.ema[name], before[name])
+
+
+def test_weights_stand_in_for_the_real_teacher_alone(data, tmp_path):
+    networks, clips = Networks(TINY), ClipFolder(data / 'train')
+    export(networks, tmp_path, {})
+    encoded = EncodedClips(networks, clips, EncodingConfig())
+    for weights, missing in ((tmp_path, None), (None, 'real_teacher')):
+        further = FurtherStages(networks, encoded, clips, TeacherConfig(), JdmdConfig(), weights=weights)
+        for name in ('motion_teacher', 'real_teacher'):
+            further.make(name, will_train=False)
+            further.done(name, 0)
+        with pytest.raises(ConfigurationError, match='jdmd needs the teacher of stage'):
+            further.make('jdmd', will_train=True)
+        further.done('motion_teacher', 1)
+        if missing:
+            with pytest.raises(ConfigurationError, match=f'stage {missing}, .* or start from --weights'):
+                further.make('jdmd', will_train=True)
+        else:
+            assert further.make('jdmd', will_train=True).scores.keys() == {'vis', 'ctrl'}
 
 
 # From the command line

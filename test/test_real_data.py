@@ -14,11 +14,11 @@ import torch
 
 from inspatio_ros.errors import RecordingError
 from inspatio_ros.geometry import make_pose
+from inspatio_ros.reference.held_out import held_out_frames, kept_from_training
 from inspatio_ros.star.presets import TINY_GUIDED
 from inspatio_ros.training.data import ClipFolder
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.real_data import (
-    HELD_OUT_FRAMES,
     ImageFolder,
     RealVideo,
     RgbdFrames,
@@ -31,7 +31,8 @@ from inspatio_ros.training.reconstruction import of_recording
 from inspatio_ros.training.stages import blank
 from inspatio_ros.tum import write_tum
 
-WIDTH, HEIGHT, FRAMES = 96, 64, 60
+WIDTH, HEIGHT, FRAMES = 96, 64, 150
+HELD_OUT = kept_from_training(FRAMES)
 FOCAL, DISTANCE, STEP = 80., 2., 0.025
 
 
@@ -42,7 +43,7 @@ def write_recording(folder: Path) -> Path:
     paint = np.random.default_rng(0).integers(0, 200, (8, 20, 3), dtype=np.uint8)
     paint = cv2.resize(paint, (WIDTH + FRAMES, HEIGHT), interpolation=cv2.INTER_CUBIC)
     for i in range(FRAMES):
-        image = np.full((HEIGHT, WIDTH, 3), (0, 0, 255), np.uint8) if i in HELD_OUT_FRAMES else paint[:, i:i + WIDTH]
+        image = np.full((HEIGHT, WIDTH, 3), (0, 0, 255), np.uint8) if i in HELD_OUT else paint[:, i:i + WIDTH]
         cv2.imwrite(str(folder / 'rgb' / f'{i:06d}.png'), image)
         cv2.imwrite(str(folder / 'depth' / f'{i:06d}.png'), np.full((HEIGHT, WIDTH), DISTANCE * 1000, np.uint16))
     (folder / 'intrinsics.json').write_text(json.dumps(
@@ -148,9 +149,9 @@ def test_autoencoder_is_judged_on_held_out_frames_alone(recording, tmp_path):
     with torch.no_grad():
         made = networks.autoencoder.decode(networks.autoencoder.encode(red), guide)
     found = of_recording(networks, recording)
-    assert found['clips'] == sum(number < FRAMES for number in HELD_OUT_FRAMES)
+    assert found['clips'] == len(HELD_OUT)
     assert found['alone'] == pytest.approx(float(-10 * torch.log10((made - red).square().mean())), abs=0.01)
-    for number in (number for number in HELD_OUT_FRAMES if number < FRAMES):
+    for number in HELD_OUT:
         for kind in ('rgb', 'depth'):
             (recording / kind / f'{number:06d}.png').write_bytes(b'')
     with pytest.raises(RecordingError, match='none of the frames that are held out'):
@@ -164,7 +165,7 @@ def test_bad_frames_are_skipped_and_counted_and_no_window_bridges_them(recording
     cv2.imwrite(str(recording / 'depth' / '000041.png'), np.ones((8, 8), np.uint16))
     frames = RgbdFrames(recording)
     assert frames.skipped == 3 and len(frames.reference) == FRAMES - 3
-    bad = {10, 40, 41, *HELD_OUT_FRAMES}
+    bad = {10, 40, 41, *HELD_OUT}
     starts = [frames.reference.numbers[start] for start in frames.windows(9)]
     assert starts == [i for i in range(FRAMES - 8) if not bad & set(range(i, i + 9))] and starts
     image = frames.read(frames.windows(9)[-1], 9)
@@ -243,7 +244,21 @@ def test_street_recording_is_refused_by_its_own_words_and_the_office_is_not(shar
     with pytest.raises(RecordingError, match='kitti'):
         open_sources([shared / 'data' / 'kitti_street_a'])
     office = RgbdFrames(shared / 'data' / 'hololens_office_a')
-    assert len(office.usable) == 250 - len(HELD_OUT_FRAMES) and office.skipped == 0
+    assert len(office.usable) == 250 - len(HELD_OUT) and office.skipped == 0
+
+
+@pytest.mark.parametrize('total', [2, 40, 90, 250, 300, 1234])
+def test_no_frame_that_the_office_suite_measures_is_trained_on_whatever_the_length(total):
+    kept = kept_from_training(total)
+    assert kept >= set(held_out_frames(total))
+    assert total < 40 or len(kept) < total / 5
+    if total == 250:
+        assert kept == {frame + near for frame in (25, 75, 125, 175, 225) for near in (-2, -1, 0, 1, 2)}
+
+
+def test_images_of_a_recording_are_no_way_round_what_is_held_out(recording):
+    (source,), _ = open_sources([recording / 'rgb'])
+    assert isinstance(source, RgbdFrames) and len(source.usable) == FRAMES - len(HELD_OUT)
 
 
 def test_pairs_are_written_where_training_finds_them(recording, tmp_path, capsys):

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import json
 import signal
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -17,17 +18,21 @@ from torch import nn
 
 from inspatio_ros.config import AutoencoderConfig, GeneratorConfig, TransformerConfig, to_dict
 from inspatio_ros.errors import ConfigurationError, RecordingError, WeightsError
+from inspatio_ros.spatial.fill import METHODS, fill
+from inspatio_ros.spatial.render import HOLE, Condition
 from inspatio_ros.star.pipeline import StarPipeline
-from inspatio_ros.training.checkpoint import CheckpointError, CheckpointFolder, load_tensors
+from inspatio_ros.training.checkpoint import CheckpointError, CheckpointFolder, load_tensors, save_tensors
 from inspatio_ros.training.data import STILLS, ClipFolder, Clips, augment, save_clip, unit
 from inspatio_ros.training.distributed import ScaledTrainer
+from inspatio_ros.training.encoded import EncodedClips, EncodingConfig
 from inspatio_ros.training.export import export, load_networks
 from inspatio_ros.training.measure import Figures
+from inspatio_ros.training.mend import MendStage
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.optimizers import OPTIMIZERS
 from inspatio_ros.training.pca import start_from_components
 from inspatio_ros.training.stages import JointStage, LossConfig
-from inspatio_ros.training.train import STAGES, Plan, main, read_plan, train
+from inspatio_ros.training.train import ENCODED_STAGES, STAGES, Plan, main, read_plan, train
 from inspatio_ros.training.trainer import Trainer, TrainerConfig, TrainingError
 
 PROJECT = Path(__file__).parents[1]
@@ -223,6 +228,116 @@ def test_ctrl_c_ends_in_one_line_and_the_last_checkpoint_stays(data, tmp_path, m
     assert capsys.readouterr().err.splitlines()[-1] == 'stopped; the same command goes on from the last checkpoint'
     assert [path.name for path in (tmp_path / 'run' / 'autoencoder' / 'checkpoints').iterdir()] == [
         'step_00000002.safetensors']
+
+
+def test_stage_before_the_wanted_one_must_have_a_whole_checkpoint(data, tmp_path):
+    once = TrainerConfig(steps=1, batch_size=2)
+    plan = Plan(TINY, LOSS, {'autoencoder': once, 'initialisation': once}, 0)
+    with pytest.raises(ConfigurationError, match=r'mistyped/autoencoder/checkpoints holds no whole checkpoint of stage '
+                                                 r'autoencoder, from which initialisation goes on'):
+        train(plan, 'initialisation', data, tmp_path / 'mistyped')
+    checkpoints = tmp_path / 'autoencoder' / 'checkpoints'
+    train(plan, 'autoencoder', data, tmp_path)
+    good = checkpoints / 'step_00000001.safetensors'
+    whole = good.read_bytes()
+    good.write_bytes(whole[:100])
+    for weights in (None, tmp_path / 'weights'):
+        with pytest.raises(ConfigurationError, match='train it with --stage autoencoder'):
+            train(plan, 'initialisation', data, tmp_path, weights=weights)
+    # What torchrun has written, one process cannot read; beside its own checkpoints it may lie.
+    (checkpoints / 'step_00000002').mkdir()
+    for stage in ('autoencoder', 'initialisation'):
+        with pytest.raises(CheckpointError, match='sharded checkpoints of torchrun, which one process cannot read'):
+            train(plan, stage, data, tmp_path)
+    good.write_bytes(whole)
+    train(plan, 'initialisation', data, tmp_path)
+
+
+def test_changed_losses_do_not_go_on_unless_the_checkpoint_says_nothing_of_them(data, tmp_path):
+    once = TrainerConfig(steps=1, batch_size=2)
+    plan = Plan(TINY, LOSS, {'autoencoder': once, 'initialisation': once}, 0)
+    train(plan, 'all', data, tmp_path)
+    # Of no stage that was trained.
+    train(replace(plan, loss=replace(LOSS, pooled=1.)), 'all', data, tmp_path)
+    other = replace(plan, loss=replace(LOSS, own_history=1.))
+    with pytest.raises(CheckpointError, match=r'loss\.own_history: wanted 1\.0, found 0\.5'):
+        train(other, 'initialisation', data, tmp_path)
+    encoded = replace(plan, encoding=EncodingConfig(variants=1))
+    with pytest.raises(CheckpointError, match=r'encoding\.variants: wanted 1, found 0'):
+        train(encoded, 'initialisation', data, tmp_path)
+    path = tmp_path / 'initialisation' / 'checkpoints' / 'step_00000001.safetensors'
+    tensors, about = load_tensors(path)
+    assert about['description'].pop('loss') and about['description'].pop('encoding')
+    save_tensors(path, tensors, about)
+    train(replace(other, encoding=encoded.encoding), 'initialisation', data, tmp_path)
+
+
+class WatchedLoss(LossConfig):
+    """Settings of losses that keep in mind which were asked for."""
+
+    asked: ClassVar[set[str]] = set()
+
+    def __getattribute__(self, name):
+        WatchedLoss.asked.add(name)
+        return super().__getattribute__(name)
+
+
+def test_checkpoints_name_every_setting_that_their_stage_goes_by(clips):
+    names = {item.name for item in fields(LossConfig)}
+    assert set().union(*(stage.goes_by for stage in STAGES.values())) == names
+    config = replace(TINY, positions='reprojected',
+                     autoencoder=replace(TINY.autoencoder, mend_width=8, texture_width=6))
+    for name, stage in STAGES.items():
+        networks = Networks(config)
+        source = EncodedClips(networks, clips, EncodingConfig()) if name in ENCODED_STAGES else clips
+        given = WatchedLoss(crop=(32, 32), rolled_out=1, own_history=0.25, own_samples=0.25)
+        made = stage(networks, source, clips, given)
+        WatchedLoss.asked.clear()
+        generator = torch.Generator().manual_seed(0)
+        if hasattr(made, 'backward'):
+            made.backward(2, generator, generator, 0)
+        else:
+            made.loss(2, generator)
+        # But for what the stage settles itself.
+        others = (WatchedLoss.asked & names) - set(stage.goes_by)
+        assert all(getattr(made.config, other) != getattr(given, other) for other in others), (name, others)
+
+
+def test_clips_of_another_size_than_the_configurations_are_refused(data, tmp_path):
+    plan = Plan(replace(TINY, width=96), LOSS, {'autoencoder': TrainerConfig(steps=1)}, 0)
+    with pytest.raises(ConfigurationError, match=r'clip_000000\.safetensors is 48x32, but the images of the '
+                                                 r'configuration are 96x32; make clips of that size'):
+        train(plan, 'all', data, tmp_path)
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_holes_are_filled_as_the_generator_will_fill_them(clips, method):
+    networks = Networks(replace(TINY, condition_fill=method,
+                                autoencoder=replace(TINY.autoencoder, mend_width=8)))
+    clip = clips.draw(2, torch.Generator().manual_seed(0))
+    filled, mask = networks.guide(clip)
+    for one, render, known in zip(filled, unit(clip.filled), mask, strict=True):
+        black = torch.where(known > 0, render * 2 - 1, HOLE)
+        # Clips keep a smooth fill, which is taken as it lies there.
+        wanted = render if method == 'smooth' else (fill(Condition(black, known, black[:, 0]), method) + 1) / 2
+        torch.testing.assert_close(one, wanted, rtol=0, atol=1e-6)
+    known = (mask > 0).expand_as(filled)
+    assert torch.equal(filled[known], unit(clip.filled)[known])
+    assert torch.equal(filled, unit(clip.filled)) == (method == 'smooth')
+    assert bool((filled[~known] == 0).all()) == (method == 'black')
+    # A window that lies in a hole is filled by what is about it.
+    rows, columns = slice(8, 24), slice(4, 20)
+    for part, whole in zip(networks.guide(clip, rows, columns), (filled, mask), strict=True):
+        assert torch.equal(part, whole[..., rows, columns])
+    torch.testing.assert_close(networks.conditions(clip).render, networks.autoencoder.encode(filled))
+    seen = []
+    stage = MendStage(networks, clips, clips, LOSS)
+    stage.mend.register_forward_hook(lambda _, given, made: seen.append(given))
+    stage.loss(2, torch.Generator().manual_seed(0))
+    render, known = seen[0]
+    assert bool((render * (1 - known) == 0).all()) == (method == 'black')
+    hidden = Networks(networks.config, ablation='no_render').guide(clip)
+    assert torch.equal(hidden[0], torch.full_like(filled, 0. if method == 'black' else 0.5)) and not hidden[1].any()
 
 
 def test_steps_belong_to_one_stage(data, tmp_path, capsys):

@@ -105,7 +105,6 @@ class _Run:
         self.clips: list[dict[str, Any]] = []
         self.pictures: list[tuple[str, dict[str, np.ndarray]]] = []
         self._fingerprint = hashlib.sha256()
-        self._holes = []
 
     def add(self, clip: Clip) -> None:
         """Make a clip with every candidate and add it to the scores."""

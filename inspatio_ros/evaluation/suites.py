@@ -18,6 +18,7 @@ from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.evaluation.worlds import SceneRecording, Truth, recorded_truth
 from inspatio_ros.geometry import PinholeCamera, interpolate
 from inspatio_ros.reference.base import Reference
+from inspatio_ros.reference.held_out import held_out_frames
 from inspatio_ros.scenes.clips import FRAME_RATE, HELD_OUT_SEEDS, LEAVE_ANGLE, LEAVE_DISTANCE, random_scene
 from inspatio_ros.scenes.paths import body_pose, leave, random_path
 from inspatio_ros.scenes.raycast import clearance, raycast
@@ -34,8 +35,6 @@ STILLS_OF_BLOCK = GeneratorConfig().latent_frames_per_block
 FIRST_SEED = {'scenes': HELD_OUT_SEEDS[100], 'memory': HELD_OUT_SEEDS[400], 'roam': HELD_OUT_SEEDS[700]}
 #: Stills of a static recording.
 STILLS = 6
-#: Frames of a real recording that are held out, as shares of its length.
-HELD_OUT_SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 #: Places that are drawn to find a roomy one, directions to find a far view, and the camera that finds out.
 _PLACES, _DIRECTIONS, _GLIMPSE = 200, 4, PinholeCamera(14., 14., 11.5, 7.5, 24, 16)
@@ -245,7 +244,7 @@ def _glance(name: str, scene: Scene, camera: PinholeCamera, place: np.ndarray, y
 
 
 def _office(reference: Reference, count: int | None) -> Suite:
-    held_out = [round(share * len(reference)) for share in HELD_OUT_SHARES][:count]
+    held_out = held_out_frames(len(reference))[:count]
     without = reference.without(held_out)
     if len(without) < 2:
         raise ConfigurationError(f'{reference.name} has {len(reference)} frames, too few to hold some out of')

@@ -53,7 +53,7 @@ class RgbdFolder(Reference):
     """A recording in the layout above. `RecordingError` says what is wrong with a folder that cannot be one.
 
     With `skip_bad`, frames whose image or depth cannot be used are left out, named in `skipped` (file to reason), as
-    training wants it, and `numbers` says which of all frames each one is; without it, a bad frame is an error.
+    training wants it, and `numbers` says which of all `total` frames each one is; without it, a bad frame is an error.
     """
 
     def __init__(self, path: str | Path, skip_bad: bool = False) -> None:
@@ -105,7 +105,7 @@ class RgbdFolder(Reference):
         if len(good) < 2:
             raise RecordingError(f'{self.path} holds no two usable frames; the first fault: '
                                  f'{next(iter(self.skipped.values()))}')
-        self.numbers = good
+        self.numbers, self.total = good, len(self._files)
         self._files = [self._files[index] for index in good]
         self.times, self.T_world_camera = self.times[good], self.T_world_camera[good]
 

@@ -6,8 +6,8 @@
 stages of `--stage all`, and for the rows of distillation the two teachers) and trains what a row changes, for as many
 steps as the whole has. With `--steps N` every row, the whole one too, is initialised for N steps instead, from nothing
 or from the weights of `--start`, and distilled from the whole one's. All rows share RUN's autoencoder, with the decoder
-that the configuration's `stages` give it. A row that is done is not trained again. DIR gets a folder a row,
-`ablations.md` and `ablations.png`.
+that the configuration's `stages` give it. A row that is done is not trained again, and measured again only where other
+suites or another number of clips are asked for. DIR gets a folder a row, `ablations.md` and `ablations.png`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 
 from inspatio_ros.errors import ConfigurationError
+from inspatio_ros.training.checkpoint import CheckpointFolder, first_difference
+from inspatio_ros.training.distributed import check_kind
 from inspatio_ros.training.further import FURTHER_STAGES, TEACHER_OF
 from inspatio_ros.training.jdmd import JdmdStage
 from inspatio_ros.training.stages import InitialisationStage, SpreadStage
@@ -77,15 +79,15 @@ def train_row(plan: Plan, row: Row, data: Path, run: Path, folder: Path, device:
     folder.mkdir(parents=True, exist_ok=True)
     for stage in plan.stages:
         if stage in PIXEL_STAGES:
-            _share(run / stage, folder / stage)
+            _share(run / stage, folder / stage, plan)
         elif row.tasks and stage not in FURTHER_STAGES:
-            _share((whole or run) / stage, folder / stage)
+            _share((whole or run) / stage, folder / stage, plan)
     # Encoded clips are the same for every row but the one without a render, which finds no file of its name there.
     if (run / 'latents').is_dir():
         _link(run / 'latents', folder / 'latents')
     if row.tasks:
         for task in row.tasks:
-            _share(run / TEACHER_OF[task], folder / TEACHER_OF[task])
+            _share(run / TEACHER_OF[task], folder / TEACHER_OF[task], plan)
         plan, start = replace(plan, jdmd=replace(plan.jdmd, tasks=row.tasks)), None
     else:
         plan = replace(plan, ablation=row.ablation, stages=_without(plan, FURTHER_STAGES))
@@ -155,11 +157,41 @@ def _sheet(folders: dict[str, Path]) -> np.ndarray:
     return pictures.contact_sheet(columns, [*rows, pictures.Row('truth', list(last['truth']))])
 
 
-def _share(source: Path, place: Path) -> None:
-    """Let a row go on from a stage of the whole run, without copying it."""
+def _share(source: Path, place: Path, plan: Plan) -> None:
+    """Let a row go on from a stage of the whole run, without copying it.
+
+    Raises:
+        ConfigurationError: it is not trained to its end; the row would train it on, and so change the whole run.
+
+    """
     if not (source / 'checkpoints').is_dir():
         raise ConfigurationError(f'{source} holds no checkpoints; train stage {source.name} first')
+    check_kind(source / 'checkpoints', sharded=False)
+    trained = CheckpointFolder(source / 'checkpoints').newest_step()
+    wanted = plan.stages[source.name].steps if source.name in plan.stages else 0
+    if trained < wanted:
+        raise ConfigurationError(f'{source} has been trained for {trained} of {wanted} steps, and rows share '
+                                 f'it; train stage {source.name} to its end first')
     _link(source, place)
+
+
+def _done(path: Path, about: dict[str, Any]) -> dict[str, Any] | None:
+    """Give the figures of a row that was measured before as it is now asked for; None where it is to be measured.
+
+    Raises:
+        ConfigurationError: it was trained otherwise.
+
+    """
+    if not path.is_file():
+        return None
+    found = json.loads(path.read_text())
+    # Files of before are the figures alone.
+    said = found.get('about', {})
+    difference = first_difference(about['training'], said.get('training', about['training']))
+    if difference:
+        raise ConfigurationError(f'{path.parent} was trained otherwise ({difference}); choose another --output or '
+                                 f'remove {path.parent}')
+    return found['figures'] if said == about else None
 
 
 def _link(source: Path, place: Path) -> None:
@@ -188,13 +220,16 @@ def ablate(plan: Plan, names: Sequence[str], data: Path, run: Path, output: Path
         whole, plan = output / 'initialisation', changed(plan, InitialisationStage.name, steps, learning_rate)
     elif start is not None or learning_rate is not None:
         raise ConfigurationError('a start and a learning rate belong to a number of steps; give --steps too')
+    about = {'training': {'steps': steps, 'learning_rate': learning_rate, 'start': str(start and start.resolve())},
+             'suites': sorted(suites), 'clips': count}
     for name in names:
         folder, done = output / name, output / name / 'figures.json'
-        if not done.is_file():
+        found = _done(done, about)
+        if found is None:
             weights = train_row(plan, ROWS[name], data, run, folder, device, whole, start)
             found = measure_row(ROWS[name], weights, folder, suites, count, device)
-            write_bytes(done, (json.dumps(found, indent=1) + '\n').encode())
-        figures[name], folders[name] = json.loads(done.read_text()), folder
+            write_bytes(done, (json.dumps({'about': about, 'figures': found}, indent=1) + '\n').encode())
+        figures[name], folders[name] = found, folder
         print(table(figures), flush=True)
     write_bytes(output / 'ablations.md', (table(figures) + '\n').encode())
     if SUITES[0] in suites:

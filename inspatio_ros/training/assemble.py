@@ -16,6 +16,7 @@ from inspatio_ros.spatial.constraint import SpatialConstraint
 from inspatio_ros.spatial.fill import fill
 from inspatio_ros.spatial.positions import BlockViews, TokenViews
 from inspatio_ros.training.data import STILLS, TOKEN, Clips
+from inspatio_ros.training.refill import STORED_FILL
 
 
 def assemble_clip(recording: Reference, camera: PinholeCamera, T_world_camera: np.ndarray, truth: Tensor,
@@ -31,7 +32,7 @@ def assemble_clip(recording: Reference, camera: PinholeCamera, T_world_camera: n
         poses, times = T_world_camera[part], None if recording.is_static else recording.times[part]
         condition = constraint.render(poses, times)
         indices = constraint.reference_frames(poses, times, STILLS)
-        filled.append(fill(condition, 'smooth', kernel))
+        filled.append(fill(condition, STORED_FILL, kernel))
         masks.append(condition.mask)
         references.append(constraint.reference_images(indices))
         views.append(constraint.block_views(condition, poses, indices, TOKEN))

@@ -17,6 +17,8 @@ from inspatio_ros.star.checkpoint import save_tensors as write_safetensors
 
 #: Checkpoints that stay on disk: the newest, and the one before it should the newest be damaged.
 KEPT = 2
+#: Groups of a description that it did not always have.
+LATER = ('loss', 'encoding')
 
 
 class CheckpointError(InspatioError):
@@ -51,6 +53,11 @@ class CheckpointFolder:
         """List the checkpoints, the oldest first."""
         return sorted(self.folder.glob('step_*.safetensors'))
 
+    def newest_step(self) -> int:
+        """Give the step of the newest checkpoint, whole or not, by its name; 0 if there is none."""
+        paths = self.paths()
+        return int(paths[-1].stem.removeprefix('step_')) if paths else 0
+
     def save(self, step: int, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> Path:
         """Write one checkpoint and remove those beyond the last two."""
         path = self.folder / f'step_{step:08d}.safetensors'
@@ -82,6 +89,15 @@ def first_difference(wanted: dict[str, Any], found: dict[str, Any], prefix: str 
         elif a != b:
             return f'{prefix}{key}: wanted {a!r}, found {b!r}'
     return None
+
+
+def of_another_configuration(wanted: dict[str, Any], found: dict[str, Any]) -> str | None:
+    """Name the first setting in which a checkpoint's description is not the wanted one; see `first_difference`.
+
+    Checkpoints of before say nothing of LATER groups, and are not asked for them.
+    """
+    return first_difference({name: value for name, value in wanted.items() if name in found or name not in LATER},
+                            found)
 
 
 def tensors_of(module: torch.nn.Module, prefix: str) -> dict[str, Tensor]:

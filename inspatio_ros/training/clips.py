@@ -242,11 +242,22 @@ def _write_seed(folder: Path, config: ClipConfig, twins: bool, seed: int) -> Non
         save_clip(path, clip, {'seed': seed})
 
 
+def _size(path: Path | None) -> tuple[int, int]:
+    """Give width and height of a training configuration's images; those of the shipped weights without one."""
+    if path is None:
+        return ClipConfig.width, ClipConfig.height
+    from inspatio_ros.training.train import read_plan
+    size = read_plan(path).generator
+    return size.width, size.height
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Make clips from the command line."""
     parser = argparse.ArgumentParser(prog='python -m inspatio_ros.training.clips', description=__doc__)
     parser.add_argument('--output', type=Path, required=True, help='folder for clip_*.safetensors')
     parser.add_argument('--count', type=int, required=True)
+    parser.add_argument('--config', type=Path, help='training configuration whose image size the clips get (default: '
+                        f'{ClipConfig.width}x{ClipConfig.height}, that of nano)')
     parser.add_argument('--first-seed', type=int, default=0, help='counted from the first seed of its kind')
     parser.add_argument('--device', default='cpu', help='where to cast and render: by compiled kernels on a CPU, in '
                         'torch on a GPU')
@@ -258,9 +269,12 @@ def main(arguments: list[str] | None = None) -> int:
     first = options.first_seed + (HELD_OUT_SEEDS.start if options.held_out else TRAIN_SEEDS_START)
     if options.held_out and first + options.count > HELD_OUT_SEEDS.stop:
         parser.error(f'there are {len(HELD_OUT_SEEDS)} held-out seeds; ask for fewer clips')
-    config = ClipConfig(spoil=not options.held_out, device=options.device)
-    return run(lambda: write_clips(options.output, options.count, first, config, not options.held_out, options.workers),
-               'stopped; the same command makes the clips that are missing')
+
+    def write() -> None:
+        config = ClipConfig(*_size(options.config), spoil=not options.held_out, device=options.device)
+        write_clips(options.output, options.count, first, config, not options.held_out, options.workers)
+
+    return run(write, 'stopped; the same command makes the clips that are missing')
 
 
 if __name__ == '__main__':

@@ -8,6 +8,7 @@ each frame ('aligned') or three still frames for each block ('stills'): the simu
 
 from __future__ import annotations
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from inspatio_ros.config import GeneratorConfig
-from inspatio_ros.errors import RecordingError
+from inspatio_ros.errors import ConfigurationError, RecordingError
 from inspatio_ros.spatial.positions import BlockViews, TokenViews
 from inspatio_ros.training.checkpoint import save_tensors
 
@@ -70,6 +71,9 @@ def save_clip(path: Path, clip: Clips, metadata: dict[str, Any]) -> None:
 class ClipSource(ABC):
     """Clips to train on or to measure with, each under a name."""
 
+    #: Whether clips come and go while they are drawn from.
+    renewed = False
+
     def __init__(self) -> None:
         self._clips: dict[str, Clips] = {}
 
@@ -92,9 +96,9 @@ class ClipSource(ABC):
             for start in range(0, len(kind), size):
                 yield stack(kind[start:start + size])
 
-    def names(self) -> list[str]:
-        """Name the clips."""
-        return sorted(self._clips)
+    def identities(self) -> list[tuple[str, ...]]:
+        """Name the clips, each with what tells it from another one of its name: what it holds."""
+        return [(name, _content(clip)) for name, clip in sorted(self._clips.items())]
 
     def augmented(self, generator: torch.Generator, device: torch.device | str = 'cpu') -> Iterator[Clips]:
         """Go through all clips once, one by one, augmented on a device."""
@@ -131,6 +135,8 @@ class ClipFolder(ClipSource):
         self.skipped: set[str] = set()
         self._drawn = 0
         self._sources: dict[str, dict[str, str]] = {}
+        #: Size and time of change of the clips' files, as they were read.
+        self._written: dict[str, tuple[int, int]] = {}
         self.refresh()
         if not self._clips:
             raise RecordingError(f'{folder} holds no usable clip; make some with '
@@ -147,13 +153,29 @@ class ClipFolder(ClipSource):
         other = len(about) - len(seeds) - len(names)
         return '; '.join(parts + ([f'{other} clips of unknown origin'] if other else []))
 
+    def identities(self) -> list[tuple[str, ...]]:
+        """Name the clips, each with the size of its file and the nanosecond of its last change."""
+        return [(name, *map(str, self._written[name])) for name in sorted(self._clips)]
+
+    def check_size(self, width: int, height: int) -> None:
+        """Raise a ConfigurationError that names the first clip whose images are of another size than this."""
+        for name, clip in sorted(self._clips.items()):
+            *_, found_height, found_width = clip.truth.shape
+            if (found_width, found_height) != (width, height):
+                raise ConfigurationError(
+                    f'{self.folder / name} is {found_width}x{found_height}, but the images of the configuration are '
+                    f'{width}x{height}; make clips of that size with `python -m inspatio_ros.training.clips --config '
+                    'CONFIG` in another folder')
+
     def refresh(self) -> None:
         """Read the clips that are not in memory yet; damaged ones are skipped and counted."""
         for path in sorted(self.folder.glob('clip_*.safetensors')):
             if path.name in self._clips or path.name in self.skipped:
                 continue
             try:
+                about = path.stat()
                 self._clips[path.name], self._sources[path.name] = _read_clip(path)
+                self._written[path.name] = about.st_size, about.st_mtime_ns
             except Exception as error:  # noqa: BLE001  whatever is wrong with one file, the others serve
                 self.skipped.add(path.name)
                 print(f'{path} is skipped: {error}')
@@ -255,6 +277,14 @@ def _views_as_tensors(views: BlockViews) -> dict[str, Tensor]:
 def _views_of(tensors: dict[str, Tensor]) -> BlockViews:
     return BlockViews(tensors['K'], TokenViews(tensors['poses'], tensors['inverse_depth']),
                       TokenViews(tensors['reference_poses'], tensors['reference_inverse_depth']))
+
+
+def _content(clip: Clips) -> str:
+    """Give a checksum of all that a clip holds."""
+    found = hashlib.sha256(repr(clip.stills).encode())
+    for tensor in (*(getattr(clip, name) for name in IMAGES), *_views_as_tensors(clip.views).values()):
+        found.update(tensor.cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
 
 
 def ranges(numbers: list[int]) -> str:

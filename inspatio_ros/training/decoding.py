@@ -60,6 +60,8 @@ class FinishStage:
     """
 
     name = 'finish'
+    goes_by = ('crop', 'guide_dropout', 'latent_noise', 'rolled_out', 'own_latents', 'likeness',
+               'likeness_of_own')
 
     def __init__(self, networks: Networks, clips: ClipSource, held_out: ClipSource, config: LossConfig) -> None:
         self.networks, self.clips, self.held_out, self.config = networks, clips, held_out, config
@@ -113,7 +115,7 @@ class FinishStage:
         """Cut a window out of a clip, and the part of its latents, the student's or true ones."""
         size, multiple = self.config.crop, self.networks.config.size_multiple
         window, rows, columns = crop(drawn.clip, *size, multiple, generator)
-        render, mask = self.networks.guide(window)
+        render, mask = self.networks.guide(drawn.clip, rows, columns)
         latent, own = drawn.made, float(torch.rand(1, generator=generator)) < self.config.own_latents
         if not own:
             noise = torch.randn(drawn.true.shape, generator=generator).to(drawn.true)

@@ -26,16 +26,18 @@ from torch import Tensor, nn
 
 from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.star.transformer import DiffusionTransformer
-from inspatio_ros.training.checkpoint import CheckpointError, first_difference
+from inspatio_ros.training.checkpoint import CheckpointError, CheckpointFolder
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.optimizers import moments_under
-from inspatio_ros.training.sharded import ShardedFolder
+from inspatio_ros.training.sharded import ShardedFolder, from_first, sharded_paths
 from inspatio_ros.training.trainer import Trainer, TrainerConfig
 
 #: Stages whose ranks all take the same passes through sharded networks, whatever data they draw.
 SHARDED_STAGES = ('initialisation', 'spread', 'motion_teacher', 'real_teacher', 'jdmd')
 #: Sets the random numbers of ranks and of accumulated parts apart from those of steps (seed * 1_000_003 + step).
 _PART_STRIDE = 1_000_000_000_039
+#: Sets what all ranks draw alike apart from what each draws for itself, in the 32 bits of a seed that generators take.
+_SHARED = 0x5A5A5A5A
 #: What a transformer computes outside of `forward`, with parameters that have to be gathered first.
 _OTHER_PASSES = ('text_constants', 'modulation', 'context_pass', '_touch')
 
@@ -95,6 +97,17 @@ def agree(value: bool, device: torch.device) -> bool:
     flag = torch.tensor(float(value), device=device)
     dist.all_reduce(flag, dist.ReduceOp.MAX)
     return bool(flag > 0)
+
+
+def check_kind(folder: Path, sharded: bool) -> None:
+    """Raise a CheckpointError where a folder has checkpoints, and none of the kind that this run reads and writes."""
+    kinds = from_first(lambda: (bool(CheckpointFolder(folder).paths()), bool(sharded_paths(folder))))
+    if kinds[sharded] or not kinds[not sharded]:
+        return
+    held, reader, remedy = ("one process's checkpoints", 'many ranks cannot', 'without torchrun') if sharded else (
+        'sharded checkpoints of torchrun', 'one process cannot', 'with torchrun')
+    raise CheckpointError(f'{folder} holds {held}, which {reader} read; go on {remedy}, '
+                          'or choose another --output and start from exported --weights')
 
 
 # --- networks --------------------------------------------------------------------------------------------------------
@@ -223,7 +236,7 @@ class ScaledTrainer(Trainer):
     def _accumulate(self, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Add the gradients of one batch."""
         if hasattr(self.stage, 'backward'):
-            shared = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.step)
+            shared = torch.Generator().manual_seed((self.config.seed * 1_000_003 + self.step) ^ _SHARED)
             with self._autocast():
                 loss, figures = self.stage.backward(self.config.batch_size, generator, shared, self.step)
             self._check_all_finite('loss', loss)
@@ -309,22 +322,29 @@ class ScaledTrainer(Trainer):
         return self.checkpoints.save(self.step, self._state(with_moments_of=None), self._identity())
 
     def resume(self) -> None:
-        """Go on from the newest whole checkpoint; one of another configuration is an error."""
+        """Go on from the newest whole checkpoint; one of another configuration or of the other kind alone is an error.
+
+        Rank 0 says which there are: a file system that all share may show them to others later.
+        """
+        check_kind(self.output / 'checkpoints', self.sharded)
         if not self.sharded:
             return super().resume()
+        spoilt = False
         for path in reversed(self.checkpoints.paths()):
             metadata = self.checkpoints.metadata(path)
             if metadata is None:
                 continue
-            difference = first_difference(self._identity()['description'], metadata['description'])
-            if difference:
-                raise CheckpointError(f'{path} is of another configuration ({difference}); '
-                                      f'choose another --output or remove {self.output}')
+            self._check_same(path, metadata)
             state = self._state(self.checkpoints.names(path))
             if self.checkpoints.load(path, state):
                 self._take(state)
                 self.step = metadata['step']
                 return None
+            spoilt = True
+        if spoilt:
+            # It was read in place, so that part of it is in the weights now.
+            raise CheckpointError(f'{self.output / "checkpoints"} holds no whole checkpoint any more; '
+                                  'the same command starts anew')
         return None
 
     def _state(self, with_moments_of: set[str] | None) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -52,6 +52,11 @@ class EncodedClips:
 
     def __init__(self, networks: Networks, clips: ClipSource, config: EncodingConfig, seed: int = 0,
                  folder: Path | None = None) -> None:
+        if config.variants and clips.renewed:
+            config = replace(config, variants=0)
+            if rank() == 0:
+                print('clips that come and go are not kept as latents: each batch is encoded as it is drawn, whatever '
+                      'encoding.variants says')
         self.networks, self.clips, self.config, self._seed, self._folder = networks, clips, config, seed, folder
         #: Tensors with one row a kept clip, on the networks' device; names as in the file.
         self._kept: dict[str, Tensor] = {}
@@ -81,8 +86,8 @@ class EncodedClips:
     def _fingerprint(self) -> str:
         """Name everything that the kept latents depend on."""
         found = hashlib.sha256(repr((to_dict(self.config), self._seed, to_dict(self.networks.config.autoencoder),
-                                     self.networks.config.positions, self.networks.hides_render,
-                                     self.clips.names())).encode())
+                                     self.networks.config.positions, self.networks.config.condition_fill,
+                                     self.networks.hides_render, self.clips.identities())).encode())
         for part in self.networks.autoencoder.encoding_parts():
             for value in part.state_dict().values():
                 found.update(value.detach().cpu().contiguous().numpy().tobytes())

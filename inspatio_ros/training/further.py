@@ -17,6 +17,7 @@ from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.evaluation.pictures import write_bytes
 from inspatio_ros.training.checkpoint import CheckpointError, CheckpointFolder, first_difference, tensors_under
 from inspatio_ros.training.data import ClipSource
+from inspatio_ros.training.distributed import check_kind
 from inspatio_ros.training.encoded import EncodedClips
 from inspatio_ros.training.jdmd import JdmdConfig, JdmdStage
 from inspatio_ros.training.networks import Networks
@@ -82,6 +83,7 @@ class FurtherStages:
 
         The teachers are not needed for it.
         """
+        check_kind(output / JdmdStage.name / 'checkpoints', sharded=False)
         found = CheckpointFolder(output / JdmdStage.name / 'checkpoints').newest()
         if found is None:
             raise ConfigurationError(f'{output / JdmdStage.name} holds no whole checkpoint; train that stage first')
@@ -101,9 +103,13 @@ class FurtherStages:
     def _ready_teachers(self) -> dict[str, Denoiser]:
         for task in self.jdmd.tasks:
             name = TEACHER_OF[task]
-            if name not in self._teachers or not (self._trained.get(name) or self.teacher.weights):
+            # What the real teacher learns, the base that both start from knows already; reference, render and mask it
+            # has never seen.
+            serves = task == 'vis' and bool(self.teacher.weights)
+            if name not in self._teachers or not (self._trained.get(name) or serves):
+                remedy = ', or start from --weights' if task == 'vis' else ''
                 raise ConfigurationError(f'jdmd needs the teacher of stage {name}, which has no checkpoint here; '
-                                         f'train it first with --stage {name}, or start from weights')
+                                         f'train it first with --stage {name}{remedy}')
         return {task: self._teachers[TEACHER_OF[task]] for task in self.jdmd.tasks}
 
     def _channel_weights(self) -> Tensor | None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from inspatio_ros.training.data import ClipFolder, Clips, ClipSource, unit
 from inspatio_ros.training.entry import run
 from inspatio_ros.training.networks import Networks
+from inspatio_ros.training.refill import refilled
 
 #: Every measurement draws its noise from this seed.
 SEED = 0
@@ -61,18 +62,7 @@ def measure(networks: Networks, clips: ClipSource) -> dict[str, float]:
 
 def measure_baseline(clips: ClipSource, method: str) -> dict[str, float]:
     """Give the PSNR of the render with its holes filled: 'black', 'nearest' or 'smooth'."""
-    from inspatio_ros.spatial.fill import fill
-    from inspatio_ros.spatial.render import HOLE, Condition
-
-    def filled(batch: Clips) -> Tensor:
-        out = []
-        for image, mask in zip(unit(batch.filled), batch.mask.float(), strict=True):
-            render = torch.where(mask > 0, image * 2 - 1, HOLE)
-            condition = Condition(render, mask, torch.full_like(render[:, 0], math.nan))
-            out.append((fill(condition, method) + 1) / 2)
-        return torch.stack(out)
-
-    return _measure(clips, filled)
+    return _measure(clips, lambda batch: refilled(unit(batch.filled), batch.mask.float(), method))
 
 
 def _measure(clips: ClipSource, generate: Callable[[Clips], Tensor]) -> dict[str, float]:

@@ -18,6 +18,7 @@ class MendStage:
     """Train the autoencoder's mend by the error of known pixels, relative to the render's own."""
 
     name = 'mend'
+    goes_by = ('crop',)
 
     def __init__(self, networks: Networks, clips: ClipSource, held_out: ClipSource, config: LossConfig) -> None:
         if networks.autoencoder.mend is None:
@@ -28,10 +29,11 @@ class MendStage:
 
     def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Mend windows of single frames."""
-        frames = self.clips.draw_frames(batch_size, generator)
+        truth, filled, mask = self.clips.draw_frames(batch_size, generator)
         places = [[place(side, part, FOLD, generator)
-                   for side, part in zip(frames[0].shape[-2:], self.config.crop, strict=True)]
+                   for side, part in zip(truth.shape[-2:], self.config.crop, strict=True)]
                   for _ in range(batch_size)]
+        frames = truth, self.networks.fill(filled, mask), mask
         truth, render, mask = (self._windows(images, places) for images in frames)
         error = relative_known_error(self.mend(render, mask), truth, render, mask)
         return error, {}
@@ -44,8 +46,9 @@ class MendStage:
         """Mend held-out clips: what known pixels gain, in dB, as the mean over clips."""
         gains = []
         for clips in self.held_out.batches(1):
-            truth, render = (unit(part[0].to(self.networks.device)) for part in (clips.truth, clips.filled))
+            truth, filled = (unit(part[0].to(self.networks.device)) for part in (clips.truth, clips.filled))
             mask = clips.mask[0].to(truth)
+            render = self.networks.fill(filled, mask)
             made, own = ((((image - truth).square() * mask).sum())
                          for image in (self.mend(render, mask).clamp(0, 1), render))
             gains.append(float(10 * torch.log10(own / made)) if float(made) > 0 else 0.)

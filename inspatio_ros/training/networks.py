@@ -18,6 +18,7 @@ from inspatio_ros.star.generator import BlockGenerator, RunConstants
 from inspatio_ros.star.scheduler import FlowScheduler, mix
 from inspatio_ros.star.transformer import DiffusionTransformer
 from inspatio_ros.training.data import STILLS, Clips, unit
+from inspatio_ros.training.refill import STORED_FILL, refilled
 from inspatio_ros.training.self_forcing import Conditions, draw_noise, placed, remember
 
 #: The caption's embedding is drawn once from this seed: nano is trained under one fixed caption.
@@ -51,11 +52,30 @@ class Networks:
         """Latent frames of a block."""
         return self.config.latent_frames_per_block
 
-    def guide(self, clips: Clips) -> tuple[Tensor, Tensor]:
-        """Give the filled render and the mask of clips, as the guided decoder wants them."""
-        filled, mask = unit(clips.filled.to(self.device)), clips.mask.to(self.device, torch.float32)
-        # What filling makes of a render that shows nothing: mid grey.
-        return (torch.full_like(filled, 0.5), torch.zeros_like(mask)) if self.hides_render else (filled, mask)
+    @property
+    def empty(self) -> float:
+        """What filling makes of a render that shows nothing: black, or mid grey."""
+        return 0. if self.config.condition_fill == 'black' else 0.5
+
+    def guide(self, clips: Clips, rows: slice = slice(None), columns: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """Give the filled render and the mask of clips, or of a window of theirs, as the generator gets them.
+
+        Encoder and decoder see the same render, its holes filled as the configuration says.
+        """
+        window = (..., rows, columns)
+        filled = unit(clips.filled[window].to(self.device))
+        mask = clips.mask[window].to(self.device, torch.float32)
+        if self.hides_render:
+            return torch.full_like(filled, self.empty), torch.zeros_like(mask)
+        if self.config.condition_fill != STORED_FILL:
+            # Filled whole and cut then: what is nearest to a hole may lie beyond the window.
+            filled = self.fill(unit(clips.filled.to(self.device)), clips.mask.to(self.device))[window]
+        return filled, mask
+
+    def fill(self, render: Tensor, mask: Tensor) -> Tensor:
+        """Fill the stored renders of clips [..., 3, H, W] in [0, 1] as the configuration says."""
+        method = self.config.condition_fill
+        return render if method == STORED_FILL else refilled(render, mask.float(), method)
 
     def grain(self, clips: Clips) -> Tensor:
         """Give the noise that texture is made of, float32 [B, T, 1, H, W]."""

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from inspatio_ros.spatial.fill import fill
-from inspatio_ros.spatial.render import HOLE, Condition
 from inspatio_ros.training.data import Clips, unit
+from inspatio_ros.training.refill import STORED_FILL, as_condition
 
 #: Widest strip along a side, and largest radius of a patch, as shares of the picture.
 _STRIP, _RADIUS = 0.7, 0.35
@@ -30,9 +30,8 @@ def punch(clips: Clips, share: float, generator: torch.Generator) -> Clips:
     for index in torch.nonzero(chosen)[:, 0].tolist():
         known = clips.mask[index].float()
         known = known * (1 - _holes(known.shape[0], *known.shape[-2:], generator).to(known))
-        image = torch.where(known > 0, unit(clips.filled[index]) * 2 - 1, HOLE)
-        condition = Condition(image, known, torch.full_like(known[:, 0], torch.nan))
-        filled[index] = ((fill(condition, 'smooth') + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        condition = as_condition(unit(clips.filled[index]), known)
+        filled[index] = ((fill(condition, STORED_FILL) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
         masks[index] = known.to(torch.uint8)
     return replace(clips, filled=filled, mask=masks)
 

@@ -10,7 +10,7 @@ are written beside the synthetic clips by
 Videos, folders of images and the images of RGB-D folders give clips without geometry for the real teacher. What cannot
 be used is skipped, counted and named; nothing usable at all is an error.
 
-Frames that figures are measured on are never trained on, in any recording: see HELD_OUT_FRAMES.
+Frames that figures are measured on are never trained on, in any recording: see reference/held_out.py.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from torch import Tensor
 from inspatio_ros.errors import RecordingError
 from inspatio_ros.geometry import PinholeCamera
 from inspatio_ros.reference.base import Reference
+from inspatio_ros.reference.held_out import kept_from_training
+from inspatio_ros.reference.order import in_sequence
 from inspatio_ros.reference.rgbd import RgbdFolder
 from inspatio_ros.training.assemble import assemble_clip, to_bytes
 from inspatio_ros.training.data import STILLS, Clips, images_to_tensor, save_clip
 from inspatio_ros.training.entry import run
 
-#: The office suite is measured on these frames; their neighbours show nearly the same.
-HELD_OUT_FRAMES = tuple(frame + near for frame in (25, 75, 125, 175, 225) for near in (-2, -1, 0, 1, 2))
 #: Words by which a data set's own files say that it may not be used for weights that anyone may use.
 FORBIDDEN = ('kitti', 'non-commercial', 'noncommercial', 'non commercial', 'by-nc')
 VIDEO_ENDINGS = ('.mp4', '.mkv', '.mov', '.avi', '.webm')
@@ -90,7 +90,8 @@ class RgbdFrames(FrameSource):
         self.reference = RgbdFolder(path, skip_bad=True)
         self.skipped = len(self.reference.skipped)
         #: Frames of `reference` that may be trained on.
-        self.usable = [index for index, number in enumerate(self.reference.numbers) if number not in HELD_OUT_FRAMES]
+        held_out = kept_from_training(self.reference.total)
+        self.usable = [index for index, number in enumerate(self.reference.numbers) if number not in held_out]
 
     def windows(self, length: int) -> list[int]:
         """List starts of runs in which no frame is missing."""
@@ -110,7 +111,8 @@ class ImageFolder(FrameSource):
         from PIL import Image
         check_licence(path)
         self.name = str(path)
-        self._files = [file for file in sorted(path.iterdir()) if file.suffix.lower() in IMAGE_ENDINGS]
+        self._files = [file for file in sorted(path.iterdir(), key=lambda file: in_sequence(file.name))
+                       if file.suffix.lower() in IMAGE_ENDINGS]
         self._usable, self._size = [], (0, 0)
         for file in self._files:
             try:
@@ -215,6 +217,9 @@ def open_sources(paths: Sequence[Path]) -> tuple[list[FrameSource], dict[str, st
 def _open_source(path: Path) -> FrameSource:
     if path.suffix.lower() in VIDEO_ENDINGS:
         return VideoFile(path)
+    if path.name == 'rgb' and (path.parent / 'depth').is_dir():
+        # The images of an RGB-D folder, of which some frames are held out.
+        return RgbdFrames(path.parent)
     return RgbdFrames(path) if (path / 'rgb').is_dir() or not _holds_images(path) else ImageFolder(path)
 
 

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from inspatio_ros.errors import RecordingError
+from inspatio_ros.reference.held_out import kept_from_training
 from inspatio_ros.reference.rgbd import RgbdFolder
 from inspatio_ros.star.autoencoder import TinyAutoencoder
 from inspatio_ros.training.data import ClipFolder, images_to_tensor, unit
 from inspatio_ros.training.entry import run
 from inspatio_ros.training.export import load_networks
 from inspatio_ros.training.networks import Networks
-from inspatio_ros.training.real_data import HELD_OUT_FRAMES, fit
+from inspatio_ros.training.real_data import fit
 from inspatio_ros.training.stages import blank
 
 
@@ -45,14 +46,14 @@ def of_clips(networks: Networks, clips: ClipFolder) -> dict[str, float]:
 def of_recording(networks: Networks, recording: Path) -> dict[str, float]:
     """Give the mean PSNR over the frames that nothing was trained on, each a still, as references are encoded."""
     config, reference = networks.config, RgbdFolder(recording, skip_bad=True)
-    found = []
+    found, held_out = [], kept_from_training(reference.total)
     for index, number in enumerate(reference.numbers):
-        if number in HELD_OUT_FRAMES:
+        if number in held_out:
             image = fit(reference.frame(index).image[None], config.width, config.height)
             truth = unit(images_to_tensor(image))
             found.append(psnr_of(networks.autoencoder, truth, blank(truth, truth[:, :, :1])))
     if not found:
-        raise RecordingError(f'{recording} has none of the frames that are held out ({min(HELD_OUT_FRAMES)} and on)')
+        raise RecordingError(f'{recording} has none of the frames that are held out ({sorted(held_out)[0]} and on)')
     return {'clips': len(found), 'alone': sum(found) / len(found)}
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from inspatio_ros.errors import ConfigurationError, RecordingError
 from inspatio_ros.scenes.clips import HELD_OUT_SEEDS, TRAIN_SEEDS_START
@@ -76,7 +77,7 @@ class SeededClips(ClipSource):
         from tqdm import tqdm
         self.config = config
         for seed in tqdm(list(seeds), desc='clips', mininterval=10):
-            self._clips[_name(seed)] = training_clip(seed, config)
+            self._clips[_name(seed)] = _make(seed, config)
 
     def description(self) -> str:
         """Say which seeds."""
@@ -87,6 +88,8 @@ class SeededClips(ClipSource):
 class EndlessClips(SeededClips):
     """A pool of clips that is renewed while it is drawn from. `close` ends its thread."""
 
+    renewed = True
+
     def __init__(self, endless: EndlessConfig, config: ClipConfig) -> None:
         super().__init__(range(TRAIN_SEEDS_START, TRAIN_SEEDS_START + endless.pool), config)
         self._endless, self._drawn, self.made = endless, 0, 0
@@ -96,10 +99,13 @@ class EndlessClips(SeededClips):
 
     def draw(self, size: int, generator: torch.Generator) -> Clips:
         """Draw a batch of clips of one kind, augmented, and renew the pool now and then."""
-        self._drawn += 1
-        if self._drawn % self._endless.draws_per_clip == 0:
-            self._renew(_seed_of(generator, self._endless.pool))
+        self._count_draw(generator)
         return super().draw(size, generator)
+
+    def draw_frames(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw single frames of clips of any kind, augmented, and renew the pool now and then."""
+        self._count_draw(generator)
+        return super().draw_frames(size, generator)
 
     def description(self) -> str:
         """Say what was made so far."""
@@ -113,18 +119,26 @@ class EndlessClips(SeededClips):
         """Stop making clips."""
         self._thread.shutdown(wait=True, cancel_futures=True)
 
+    def _count_draw(self, generator: torch.Generator) -> None:
+        self._drawn += 1
+        if self._drawn % self._endless.draws_per_clip == 0:
+            self._renew(_seed_of(generator, self._endless.pool))
+
     def _renew(self, seed: int) -> None:
-        """Order the clip of a seed; the one ordered `ahead` orders ago takes the oldest's place."""
-        self._coming.append((_name(seed), self._thread.submit(training_clip, seed, self.config)))
+        """Order the clip of a seed; the one ordered `ahead` orders ago takes the oldest's place.
+
+        A generator that is drawn from for long gives the same seed every time, whose clip is ordered once.
+        """
+        if _name(seed) in self._clips or any(_name(seed) == name for name, _ in self._coming):
+            return
+        self._coming.append((_name(seed), self._thread.submit(_make, seed, self.config)))
         if len(self._coming) <= self._endless.ahead:
             return
         name, clip = self._coming.popleft()
         self._clips[name] = clip.result()
         self._ages.append(name)
         self.made += 1
-        oldest = self._ages.popleft()
-        if oldest not in self._ages:
-            del self._clips[oldest]
+        del self._clips[self._ages.popleft()]
 
 
 def open_endless(endless: EndlessConfig, width: int, height: int, device: str) -> tuple[EndlessClips, SeededClips]:
@@ -176,6 +190,11 @@ def _spaced(things: Sequence) -> list:
     """Take at most _MOST_PHOTOGRAPHS, evenly spaced."""
     chosen = np.linspace(0, len(things) - 1, min(len(things), _MOST_PHOTOGRAPHS)).astype(int)
     return [things[i] for i in chosen]
+
+
+def _make(seed: int, config: ClipConfig) -> Clips:
+    """Make the clip of a seed on the device, and keep it where clips of a folder lie: a pool may outgrow a GPU."""
+    return training_clip(seed, config).to('cpu')
 
 
 def _seed_of(generator: torch.Generator, pool: int) -> int:

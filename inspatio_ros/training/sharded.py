@@ -8,7 +8,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch.distributed as dist
 from torch import Tensor
@@ -21,6 +21,8 @@ ABOUT_FILE = 'about.json'
 #: What torch's checkpoints raise on all ranks when one has failed is no Exception.
 _FAILURES = (Exception, CheckpointException)
 
+T = TypeVar('T')
+
 
 class ShardedFolder:
     """The sharded checkpoints of one stage: `step_00000100/` and so on. Every rank calls every method."""
@@ -29,8 +31,8 @@ class ShardedFolder:
         self.folder = folder
 
     def paths(self) -> list[Path]:
-        """List the checkpoints, the oldest first."""
-        return sorted(path for path in self.folder.glob('step_*') if path.is_dir() and path.suffix == '')
+        """List the checkpoints that rank 0 sees, the oldest first."""
+        return from_first(lambda: sharded_paths(self.folder))
 
     def save(self, step: int, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> Path:
         """Write one checkpoint and remove those beyond the last two; a failure leaves them as they were."""
@@ -47,15 +49,15 @@ class ShardedFolder:
             raise CheckpointError(f'{path} could not be written ({error}); '
                                   'what was saved before is untouched') from error
         for old in self.paths()[:-KEPT]:
-            _first_does(lambda old=old: shutil.rmtree(old))
+            _first_does(lambda old=old: shutil.rmtree(old, ignore_errors=True))
         dist.barrier()
         return path
 
     def metadata(self, path: Path) -> dict[str, Any] | None:
         """Read step and configuration; None, and the folder set aside, where they cannot be read."""
         try:
-            return json.loads((path / ABOUT_FILE).read_text())
-        except (OSError, ValueError) as error:
+            return from_first(lambda: json.loads((path / ABOUT_FILE).read_text()))
+        except CheckpointError as error:
             self._set_aside(path, error)
             return None
 
@@ -63,8 +65,8 @@ class ShardedFolder:
         """List the tensors of a checkpoint; none where its index cannot be read."""
         from torch.distributed.checkpoint import FileSystemReader
         try:
-            return set(FileSystemReader(str(path)).read_metadata().state_dict_metadata)
-        except _FAILURES:
+            return from_first(lambda: set(FileSystemReader(str(path)).read_metadata().state_dict_metadata))
+        except CheckpointError:
             # `load` says what is wrong.
             return set()
 
@@ -72,20 +74,43 @@ class ShardedFolder:
         """Read a checkpoint into tensors, in place; False, and the folder set aside, where it is damaged."""
         import torch.distributed.checkpoint as dcp
         try:
-            dcp.load(tensors, checkpoint_id=str(path))
-        except _FAILURES as error:
+            _all_do(lambda: dcp.load(tensors, checkpoint_id=str(path)))
+        except CheckpointError as error:
             self._set_aside(path, error)
             return False
         return True
 
-    def _set_aside(self, path: Path, error: BaseException) -> None:
-        dist.barrier()
-        if dist.get_rank() == 0:
-            aside = path.with_suffix('.damaged')
+    def _set_aside(self, path: Path, error: CheckpointError) -> None:
+        """Rename a checkpoint that no rank reads any more; where that fails, it fails on all."""
+        aside = path.with_suffix('.damaged')
+
+        def rename() -> None:
             shutil.rmtree(aside, ignore_errors=True)
             path.replace(aside)
-            print(f'{path} cannot be read ({_reason(error)}); set aside as {aside.name}, going on from the one before')
-        dist.barrier()
+            print(f'{path} cannot be read ({error}); set aside as {aside.name}, going on from the one before')
+
+        _all_do(lambda: _first_does(rename))
+
+
+def sharded_paths(folder: Path) -> list[Path]:
+    """List the sharded checkpoints of a folder as this process sees it, the oldest first."""
+    return sorted(path for path in folder.glob('step_*') if path.is_dir() and path.suffix == '')
+
+
+def from_first(make: Callable[[], T]) -> T:
+    """Give every rank what rank 0 makes; if it fails there, all raise the same CheckpointError. Alone, just make it."""
+    if not dist.is_initialized():
+        return make()
+    found: list[Any] = [None, None]
+    if dist.get_rank() == 0:
+        try:
+            found[0] = make()
+        except _FAILURES as error:
+            found[1] = _reason(error)
+    dist.broadcast_object_list(found)
+    if found[1]:
+        raise CheckpointError(found[1])
+    return found[0]
 
 
 def _first_does(action: Callable[[], object]) -> None:

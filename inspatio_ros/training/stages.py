@@ -92,6 +92,8 @@ class AutoencoderStage:
     """Train encoder and guided decoder on true clips."""
 
     name = 'autoencoder'
+    #: The settings of LossConfig that it goes by: a run with others does not go on from its checkpoints.
+    goes_by = ('crop', 'absolute', 'scale', 'latent_noise', 'guide_dropout')
 
     def __init__(self, networks: Networks, clips: ClipSource, held_out: ClipSource, config: LossConfig) -> None:
         self.networks, self.clips, self.held_out, self.config = networks, clips, held_out, config
@@ -102,12 +104,12 @@ class AutoencoderStage:
 
     def loss(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         """Reconstruct a window of true clips."""
-        clips, _, _ = crop(self.clips.draw(batch_size, generator), *self.config.crop, self._multiple, generator)
-        clips = first_frames(clips, self.networks.config.frames_in_first_block)
-        truth = unit(clips.truth.to(self.networks.device))
+        clips = first_frames(self.clips.draw(batch_size, generator), self.networks.config.frames_in_first_block)
+        window, rows, columns = crop(clips, *self.config.crop, self._multiple, generator)
+        truth = unit(window.truth.to(self.networks.device))
         latent = self.networks.autoencoder.encode(truth)
         noisy = latent + self.config.latent_noise * normal(latent.shape, generator, latent.device)
-        guide = drop_guide(*self.networks.guide(clips), self.config.guide_dropout, generator)
+        guide = drop_guide(*self.networks.guide(clips, rows, columns), self.config.guide_dropout, generator)
         error = self.networks.autoencoder.decode(noisy, guide, clamp=False).float() - truth
         square, absolute = error.square().mean(), error.abs().mean()
         spread = latent_spread(latent)
@@ -134,6 +136,7 @@ class InitialisationStage:
     """Train the transformer in latents: the true block from reference, history and render."""
 
     name = 'initialisation'
+    goes_by = ('history_noise', 'own_history', 'own_samples', 'weigh_channels', 'local_start')
 
     def __init__(self, networks: Networks, encoded: EncodedClips, held_out: ClipSource, config: LossConfig) -> None:
         self.networks, self.encoded, self.held_out, self.config = networks, encoded, held_out, config
@@ -215,6 +218,7 @@ class SpreadStage(InitialisationStage):
     """
 
     name = 'spread'
+    goes_by = ('history_noise', 'spread', 'weigh_channels')
 
     def __init__(self, networks: Networks, encoded: EncodedClips, held_out: ClipSource, config: LossConfig) -> None:
         super().__init__(networks, encoded, held_out, replace(
@@ -251,7 +255,7 @@ def pixel_effects(networks: Networks, held_out: ClipSource) -> Tensor:
     size = [side * factor.spatial_factor for side in latents.shape[3:]]
     guide = None
     if factor.guided:
-        render = torch.full((len(latents), frames, factor.image_channels, *size), 0.5).to(latents)
+        render = torch.full((len(latents), frames, factor.image_channels, *size), networks.empty).to(latents)
         guide = render, torch.zeros_like(render[:, :, :1])
     still = autoencoder.decode(latents, guide, clamp=False)
     changes = []
@@ -267,6 +271,7 @@ class JointStage:
     """Train transformer and decoder together on the pixels of the transformer's own roll-outs."""
 
     name = 'joint'
+    goes_by = ('crop', 'pooled', 'latent')
 
     def __init__(self, networks: Networks, clips: ClipSource, held_out: ClipSource, config: LossConfig) -> None:
         self.networks, self.clips, self.held_out, self.config = networks, clips, held_out, config
@@ -287,7 +292,7 @@ class JointStage:
         cell = nets.config.autoencoder.spatial_factor
         window, rows, columns = crop(clips, *self.config.crop, nets.config.size_multiple, generator)
         part = latent[..., rows.start // cell:rows.stop // cell, columns.start // cell:columns.stop // cell]
-        error = nets.autoencoder.decode(part, nets.guide(window), clamp=False).float() - unit(
+        error = nets.autoencoder.decode(part, nets.guide(clips, rows, columns), clamp=False).float() - unit(
             window.truth.to(nets.device))
         square = error.square().mean(dim=(1, 2, 3, 4))
         relative = relative_error(square, clips)

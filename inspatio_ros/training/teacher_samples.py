@@ -60,7 +60,7 @@ def measure_samples(networks: Networks, teacher: Denoiser, clips: ClipFolder, pa
         for number in passes:
             noise = torch.randn(latents.shape, generator=generator)
             made[f'teacher, passes: {number}'] = sample(teacher, noise, conditions, networks.text, number)
-        images = {'smooth fill': guide[0]} | {
+        images = {f'{networks.config.condition_fill} fill': guide[0]} | {
             name: networks.autoencoder.decode(part, guide).float() for name, part in made.items()} | {'truth': truth}
         for name, image in images.items():
             rows.setdefault(name, Row()).add(networks, image, truth, mask)

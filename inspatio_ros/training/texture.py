@@ -59,6 +59,7 @@ class TextureStage:
     """Train the autoencoder's texture by a discriminator and squared error; everything else is frozen."""
 
     name = 'texture'
+    goes_by = ('crop', 'rolled_out', 'faithfulness', 'variation', 'roughness', 'texture_likeness')
 
     def __init__(self, networks: Networks, clips: ClipSource, held_out: ClipSource, config: LossConfig) -> None:
         if networks.autoencoder.texture is None:

@@ -36,6 +36,7 @@ from inspatio_ros.training.measure import measure
 from inspatio_ros.training.mend import MendStage
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.scenes import ENDLESS, EndlessConfig, open_endless
+from inspatio_ros.training.sharded import from_first
 from inspatio_ros.training.stages import (
     AutoencoderStage,
     InitialisationStage,
@@ -77,6 +78,8 @@ ORDER = (*(name for name in STAGES if name not in (FinishStage.name, TextureStag
          FinishStage.name, TextureStage.name)
 #: Stages that train the transformer in latents.
 LATENT_STAGES = (InitialisationStage.name, SpreadStage.name)
+#: Stages that are trained on encoded clips: these, and those of distillation that look at clips.
+ENCODED_STAGES = (*LATENT_STAGES, TEACHER_OF['ctrl'], JdmdStage.name)
 #: Stages that train the autoencoder alone, which ablations of the transformer share.
 PIXEL_STAGES = (AutoencoderStage.name, MendStage.name, FinishStage.name, TextureStage.name)
 #: What a configuration file may hold.
@@ -158,7 +161,7 @@ def _train_on(plan: Plan, stage: str, clips: ClipSource, held_out: ClipSource, o
             if name == TEACHER_OF['vis'] and rank() == 0:
                 further.note_sources(output / name)
         else:
-            trainer.resume()
+            _take_up(trainer, wanted[-1])
         _take_average(trainer)
         further.done(name, trainer.step)
         steps[name] = trainer.step
@@ -181,9 +184,13 @@ def _train_on(plan: Plan, stage: str, clips: ClipSource, held_out: ClipSource, o
 
 def _open_data(plan: Plan, data: Path, device: str) -> tuple[ClipSource, ClipSource]:
     """Open the clips to train on and those that are held out."""
-    if str(data) != ENDLESS:
-        return ClipFolder(data / 'train'), ClipFolder(data / 'held_out')
-    return open_endless(plan.endless, plan.generator.width, plan.generator.height, device)
+    size = plan.generator.width, plan.generator.height
+    if str(data) == ENDLESS:
+        return open_endless(plan.endless, *size, device)
+    clips, held_out = (ClipFolder(data / name) for name in ('train', 'held_out'))
+    for folder in (clips, held_out):
+        folder.check_size(*size)
+    return clips, held_out
 
 
 def _needed(plan: Plan, name: str, wanted: str, output: Path, has_weights: bool) -> bool:
@@ -191,9 +198,25 @@ def _needed(plan: Plan, name: str, wanted: str, output: Path, has_weights: bool)
     if name in TEACHER_OF.values():
         # Teachers matter to the distillation by them alone.
         return wanted == JdmdStage.name and name in [TEACHER_OF[task] for task in plan.jdmd.tasks]
-    trained = (output / name / 'checkpoints').is_dir()
+    trained = from_first((output / name / 'checkpoints').is_dir)
     # What a stage would have made is in the weights; and a student need not be distilled.
     return trained or not (has_weights or name == JdmdStage.name)
+
+
+def _take_up(trainer: ScaledTrainer, wanted: str) -> None:
+    """Read what a stage that was trained before has made of its networks, for the one that is wanted.
+
+    Raises:
+        ConfigurationError: it has no whole checkpoint, and is no teacher that was never trained (further.py says
+            whether that one can be done without).
+
+    """
+    trainer.resume()
+    name, folder = trainer.stage.name, trainer.output / 'checkpoints'
+    if trainer.step or (name in TEACHER_OF.values() and not from_first(folder.is_dir)):
+        return
+    raise ConfigurationError(f'{folder} holds no whole checkpoint of stage {name}, from which {wanted} goes on; train '
+                             f'it with --stage {name}, or name the --output where it was trained')
 
 
 def changed(plan: Plan, stage: str, steps: int | None, learning_rate: float | None,
@@ -220,7 +243,13 @@ def _description(plan: Plan, name: str) -> dict[str, Any]:
     settings = {'jdmd': {'jdmd': to_dict(plan.jdmd)}, 'motion_teacher': {'teacher': to_dict(plan.teacher)},
                 'real_teacher': {'teacher': to_dict(plan.teacher)}}
     ablation = {'ablation': plan.ablation} if plan.ablation and name not in PIXEL_STAGES else {}
-    return {'generator': to_dict(plan.generator), **settings.get(name, {}), **ablation}
+    loss, encoding = {}, {}
+    if name in STAGES:
+        weights = to_dict(plan.loss)
+        loss = {'loss': {setting: weights[setting] for setting in STAGES[name].goes_by}}
+    if name in ENCODED_STAGES:
+        encoding = {'encoding': to_dict(plan.encoding)}
+    return {'generator': to_dict(plan.generator), **settings.get(name, {}), **ablation, **loss, **encoding}
 
 
 def _export(networks: Networks, folder: Path, about: dict[str, Any], limited: bool) -> None:

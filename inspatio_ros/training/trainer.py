@@ -24,7 +24,7 @@ from inspatio_ros.star.speed import cpu_multiplies_bfloat16
 from inspatio_ros.training.checkpoint import (
     CheckpointError,
     CheckpointFolder,
-    first_difference,
+    of_another_configuration,
     tensors_of,
     tensors_under,
 )
@@ -192,10 +192,7 @@ class Trainer:
         if found is None:
             return
         path, tensors, metadata = found
-        difference = first_difference(self._identity()['description'], metadata['description'])
-        if difference:
-            raise CheckpointError(f'{path} is of another configuration ({difference}); '
-                                  f'choose another --output or remove {self.output}')
+        self._check_same(path, metadata)
         for name, net in self.stage.modules.items():
             net.load_state_dict(tensors_under(tensors, f'weights.{name}.'), strict=True)
         self.ema = {name: tensors[f'ema.{name}'].to(value.device) for name, value in self.parameters.items()}
@@ -203,6 +200,12 @@ class Trainer:
             self.optimizers.take_moments(value, {moment: tensors[key] for moment, key
                                                  in moments_under(tensors, name).items()})
         self.step = metadata['step']
+
+    def _check_same(self, path: Path, metadata: dict[str, Any]) -> None:
+        difference = of_another_configuration(self._identity()['description'], metadata['description'])
+        if difference:
+            raise CheckpointError(f'{path} is of another configuration ({difference}); '
+                                  f'choose another --output or remove {self.output}')
 
     def _identity(self) -> dict[str, Any]:
         # What must agree for a run to go on; how long it runs and how often it saves may change.
