@@ -168,7 +168,7 @@ def test_generator_that_is_drawn_from_for_long_orders_its_clip_once(pool: Endles
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 def test_clips_that_a_gpu_makes_do_not_stay_there() -> None:
-    clips, held_out = open_endless(ENDLESS, 48, 32, 'cuda')
+    clips, held_out = open_endless(ENDLESS, 48, 32, 12., 'cuda')
     for step in range(6):
         clips.draw(1, generator(step))
     clips.close()
@@ -184,7 +184,7 @@ def test_what_goes_wrong_in_the_background_is_raised_in_front(pool: EndlessClips
 
 
 def test_held_out_clips_are_those_of_the_held_out_seeds() -> None:
-    clips, held_out = open_endless(ENDLESS, 48, 32, 'cpu')
+    clips, held_out = open_endless(ENDLESS, 48, 32, 12., 'cpu')
     clips.close()
     assert [int(name) for name in held_out._clips] == list(HELD_OUT_SEEDS[:2])
     known = training_clip(HELD_OUT_SEEDS[1], replace(SMALL, spoil=False))

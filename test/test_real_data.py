@@ -33,6 +33,7 @@ from inspatio_ros.tum import write_tum
 
 WIDTH, HEIGHT, FRAMES = 96, 64, 150
 HELD_OUT = kept_from_training(FRAMES)
+RATE = 12.
 FOCAL, DISTANCE, STEP = 80., 2., 0.025
 
 
@@ -54,11 +55,11 @@ def write_recording(folder: Path) -> Path:
     return folder
 
 
-def write_video(path: Path, frames: int) -> Path:
+def write_video(path: Path, frames: int, rate: int = 12) -> Path:
     """A video whose frame i is grey of brightness 4 i."""
     import av
     with av.open(str(path), 'w') as container:
-        stream = container.add_stream('mpeg4', rate=12)
+        stream = container.add_stream('mpeg4', rate=rate)
         stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 64, 48, 'yuv420p', 2_000_000
         for i in range(frames):
             frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 4 * i, np.uint8), format='rgb24')
@@ -92,7 +93,7 @@ def test_folder_of_images_is_a_video_less_what_cannot_be_opened(tmp_path):
     source = ImageFolder(folder)
     assert source.skipped == 2 and source.windows(4) == [4, 5] and source.windows(3) == [0, 4, 5, 6]
     assert source.read(4, 4).shape == (4, 48, 64, 3) and source.read(4, 4)[:, 0, 0, 0].tolist() == [16, 20, 24, 28]
-    clip = RealVideo([folder], 96, 64, 4).draw(2, torch.Generator().manual_seed(0))
+    clip = RealVideo([folder], 96, 64, 4, RATE).draw(2, torch.Generator().manual_seed(0))
     assert clip.shape == (2, 4, 3, 64, 96) and torch.equal(clip[0, 1] - clip[0, 0], torch.full((3, 64, 96), 4))
 
 
@@ -119,7 +120,7 @@ def test_image_that_breaks_off_is_named_when_it_is_read(tmp_path):
 
 
 def test_held_out_frames_are_never_drawn(recording):
-    video = RealVideo([recording], 96, 64, 9)
+    video = RealVideo([recording], 96, 64, 9, RATE)
     generator = torch.Generator().manual_seed(0)
     drawn = torch.cat([video.draw(4, generator) for _ in range(10)])
     assert drawn.shape[1:] == (9, 3, 64, 96) and not is_red(drawn)
@@ -127,12 +128,12 @@ def test_held_out_frames_are_never_drawn(recording):
         0, 1, 4, 2, 3))
     rng = np.random.default_rng(0)
     for _ in range(3):
-        clip = pair_clip(RgbdFrames(recording), rng, 48, 32, (9, 4))
+        clip = pair_clip(RgbdFrames(recording), rng, 48, 32, (9, 4), RATE)
         assert not any(is_red(images) for images in (clip.truth, clip.filled, clip.reference))
 
 
 def test_rendered_pairs_show_what_the_window_shows(recording):
-    clip = pair_clip(RgbdFrames(recording), np.random.default_rng(1), 96, 64, (9, 4))
+    clip = pair_clip(RgbdFrames(recording), np.random.default_rng(1), 96, 64, (9, 4), RATE)
     assert clip.stills and clip.truth.shape == (1, 13, 3, 64, 96) and clip.reference.shape[1] == 6
     known = clip.mask.expand_as(clip.truth) > 0
     assert known.float().mean() > 0.6
@@ -196,7 +197,7 @@ def test_damaged_video_gives_what_is_left_of_it_and_counts_the_rest(tmp_path):
 
 
 def test_held_out_windows_share_no_frame_with_drawn_ones(tmp_path):
-    video = RealVideo([write_video(tmp_path / 'v.mp4', 60)], 32, 32, 9)
+    video = RealVideo([write_video(tmp_path / 'v.mp4', 60)], 32, 32, 9, RATE)
     kept = {frame for window in video._held_out for frame in range(window.start, window.start + 9)}
     drawn = {frame for window in video._train for frame in range(window.start, window.start + 9)}
     assert kept and drawn and not kept & drawn
@@ -204,12 +205,12 @@ def test_held_out_windows_share_no_frame_with_drawn_ones(tmp_path):
 
 
 def test_short_video_is_trained_on_as_a_whole(tmp_path):
-    video = RealVideo([write_video(tmp_path / 'v.mp4', 10)], 32, 32, 9)
+    video = RealVideo([write_video(tmp_path / 'v.mp4', 10)], 32, 32, 9, RATE)
     assert len(video) == 2 and video.held_out(4).shape == (0, 9, 3, 32, 32)
 
 
 def test_same_seed_draws_the_same_clips(tmp_path):
-    video = RealVideo([write_video(tmp_path / 'v.mp4', 60)], 32, 32, 9)
+    video = RealVideo([write_video(tmp_path / 'v.mp4', 60)], 32, 32, 9, RATE)
     first, again, other = (video.draw(2, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)
 
@@ -222,13 +223,13 @@ def test_nothing_usable_is_one_clear_error(tmp_path):
         open_sources([tmp_path])
     write_video(tmp_path / 'short.mp4', 5)
     with pytest.raises(RecordingError, match='9 usable frames in a row'):
-        RealVideo([tmp_path], 32, 32, 9)
+        RealVideo([tmp_path], 32, 32, 9, RATE)
 
 
 def test_one_bad_source_does_not_stop_the_others(tmp_path):
     (tmp_path / 'a.mp4').write_text('not a video')
     write_video(tmp_path / 'b.mp4', 30)
-    video = RealVideo([tmp_path], 32, 32, 9)
+    video = RealVideo([tmp_path], 32, 32, 9, RATE)
     assert list(video.skipped) == [str(tmp_path / 'a.mp4')] and len(video.sources) == 1
 
 
@@ -254,6 +255,31 @@ def test_no_frame_that_the_office_suite_measures_is_trained_on_whatever_the_leng
     assert total < 40 or len(kept) < total / 5
     if total == 250:
         assert kept == {frame + near for frame in (25, 75, 125, 175, 225) for near in (-2, -1, 0, 1, 2)}
+
+
+def test_sources_that_are_faster_than_clips_give_every_nth_frame(recording, tmp_path):
+    fast = VideoFile(write_video(tmp_path / 'fast.mp4', 60, 24))
+    assert fast.rate == 24. and fast.stride(RATE) == 2 and len(fast.windows(9, 2)) == 60 - 16
+    brightness = fast.read(5, 4, 2).mean(axis=(1, 2, 3))
+    assert np.abs(brightness - [20, 28, 36, 44]).max() < 3
+    video = RealVideo([tmp_path / 'fast.mp4'], 32, 32, 9, RATE)
+    clip = video.draw(1, torch.Generator().manual_seed(0)).float().mean(dim=(0, 2, 3, 4))
+    assert (clip.diff() - 8).abs().max() < 3
+    walk = RgbdFrames(recording)
+    assert walk.rate == pytest.approx(10.) and walk.stride(RATE) == 1 and walk.stride(5.) == 2
+    for start in walk.windows(9, 2):
+        assert not HELD_OUT & set(range(walk.reference.numbers[start], walk.reference.numbers[start] + 17))
+    start = walk.windows(9, 2)[0]
+    assert np.array_equal(walk.read(start, 9, 2), walk.read(start, 17)[::2])
+    clip = pair_clip(walk, np.random.default_rng(1), 96, 64, (9, 4), 5.)
+    assert np.allclose(clip.views.block.T_world_camera[0, :, 0, 3].diff(), 2 * STEP, atol=1e-5)
+
+
+def test_no_window_bridges_frames_that_a_video_lacks(tmp_path):
+    video = VideoFile(write_video(tmp_path / 'v.mp4', 60))
+    # As where a packet in the middle could not be decoded.
+    del video._times[30:32]
+    assert 29 in video.windows(1) and all(start + 8 < 30 or start >= 30 for start in video.windows(9))
 
 
 def test_images_of_a_recording_are_no_way_round_what_is_held_out(recording):

@@ -154,8 +154,8 @@ def points_from_reference(reference: Reference, max_frames: int = MAX_FRAMES, st
     """Fuse a recording's depth into sparse world points float64 [N, 3], metres.
 
     At most `max_frames` frames spread over the camera's way, every `stride`-th pixel both ways, depth up to
-    `max_depth`. One point stays per voxel of edge `voxel` metres, where at least `min_frames` frames (or all, if the recording has
-    fewer) saw something: what one frame alone saw is noise at a depth edge, or has moved on.
+    `max_depth`. One point stays per voxel of edge `voxel` metres, where at least `min_frames` frames (or all, if the
+    recording has fewer) saw something: what one frame alone saw is noise at a depth edge, or has moved on.
     """
     chosen = _spread_over_the_way(reference.T_world_camera, max_frames)
     seen = [_frame_points(reference, int(i), stride, voxel, max_depth) for i in chosen]

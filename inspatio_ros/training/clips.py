@@ -19,6 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,6 +77,7 @@ class ClipConfig:
     device: str = 'cpu'
     #: 'numba' (CPU only) or 'torch'; 'auto' takes numba on the CPU.
     kernel: str = 'auto'
+    frame_rate: float = FRAME_RATE
 
     def scene(self, seed: int) -> Scene:
         """Make the scene of a seed."""
@@ -125,8 +127,8 @@ def training_clips(seed: int, config: ClipConfig | None = None) -> Iterator[Clip
     elif kind < STILLS_SHARE + TURNING_SHARE:
         views = _turning(seed, rng, config)
     else:
-        views = make_clip(seed, config.width, config.height, FRAMES, FRAMES, SAMPLES, path=config.path(seed),
-                          scene=config.scene(seed), cast=choose_cast(config.device, config.kernel))
+        views = make_clip(seed, config.width, config.height, FRAMES, FRAMES, SAMPLES, config.frame_rate,
+                          config.path(seed), config.scene(seed), choose_cast(config.device, config.kernel))
     yield _clip_of(views, rng, max_views, config)
     if 'is_static' in views:
         yield _clip_of(_fewer_stills(views, rng), rng, int(rng.integers(1, MOST_VIEWS + 1)), config)
@@ -160,7 +162,7 @@ def _fewer_stills(views: dict[str, np.ndarray], rng: np.random.Generator) -> dic
 def _stills(seed: int, rng: np.random.Generator, config: ClipConfig) -> dict[str, np.ndarray]:
     """Take a few stills along a path through a frozen scene, and true views from a part of it that leaves them."""
     scene, camera = config.scene(seed), _random_camera(rng, config)
-    times = np.arange(0., STILLS_SECONDS, 1 / FRAME_RATE)
+    times = np.arange(0., STILLS_SECONDS, 1 / config.frame_rate)
     path = random_path(rng, scene, times, config.path(seed))
     target = leave(rng, scene, path, np.zeros(len(times)), LEAVE_DISTANCE, LEAVE_ANGLE)
     first = int(rng.integers(len(times) - FRAMES + 1))
@@ -172,7 +174,7 @@ def _stills(seed: int, rng: np.random.Generator, config: ClipConfig) -> dict[str
 def _turning(seed: int, rng: np.random.Generator, config: ClipConfig) -> dict[str, np.ndarray]:
     """Look along a path through a frozen scene, recorded by a camera that turns away from it, left or right."""
     scene, camera = config.scene(seed), _random_camera(rng, config)
-    times = np.arange(FRAMES) / FRAME_RATE
+    times = np.arange(FRAMES) / config.frame_rate
     wanted = random_path(rng, scene, times, config.path(seed))
     turn = np.radians(rng.uniform(*TURNING)) * rng.choice((-1., 1.)) * times / times[-1]
     path = np.stack([T @ se3_exp(np.array([0., 0., 0., 0., angle, 0.])) for T, angle in zip(wanted, turn, strict=True)])
@@ -242,13 +244,13 @@ def _write_seed(folder: Path, config: ClipConfig, twins: bool, seed: int) -> Non
         save_clip(path, clip, {'seed': seed})
 
 
-def _size(path: Path | None) -> tuple[int, int]:
-    """Give width and height of a training configuration's images; those of the shipped weights without one."""
+def _sizes(path: Path | None) -> dict[str, Any]:
+    """Give size and frame rate of a training configuration's images; without one those of the shipped weights."""
     if path is None:
-        return ClipConfig.width, ClipConfig.height
+        return {}
     from inspatio_ros.training.train import read_plan
-    size = read_plan(path).generator
-    return size.width, size.height
+    generator = read_plan(path).generator
+    return {'width': generator.width, 'height': generator.height, 'frame_rate': generator.frame_rate}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -256,8 +258,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog='python -m inspatio_ros.training.clips', description=__doc__)
     parser.add_argument('--output', type=Path, required=True, help='folder for clip_*.safetensors')
     parser.add_argument('--count', type=int, required=True)
-    parser.add_argument('--config', type=Path, help='training configuration whose image size the clips get (default: '
-                        f'{ClipConfig.width}x{ClipConfig.height}, that of nano)')
+    parser.add_argument('--config', type=Path, help='training configuration whose image size and frame rate the clips '
+                        f'get (default: {ClipConfig.width}x{ClipConfig.height} at {FRAME_RATE:g}, those of nano)')
     parser.add_argument('--first-seed', type=int, default=0, help='counted from the first seed of its kind')
     parser.add_argument('--device', default='cpu', help='where to cast and render: by compiled kernels on a CPU, in '
                         'torch on a GPU')
@@ -271,7 +273,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f'there are {len(HELD_OUT_SEEDS)} held-out seeds; ask for fewer clips')
 
     def write() -> None:
-        config = ClipConfig(*_size(options.config), spoil=not options.held_out, device=options.device)
+        config = ClipConfig(**_sizes(options.config), spoil=not options.held_out, device=options.device)
         write_clips(options.output, options.count, first, config, not options.held_out, options.workers)
 
     return run(write, 'stopped; the same command makes the clips that are missing')

@@ -123,4 +123,5 @@ class FurtherStages:
         if not self.real:
             raise ConfigurationError(NO_VIDEO)
         config = self.networks.config
-        return RealVideo(self.real, config.width, config.height, config.frames_in_first_block + config.frames_per_block)
+        return RealVideo(self.real, config.width, config.height, config.frames_in_first_block + config.frames_per_block,
+                         config.frame_rate)

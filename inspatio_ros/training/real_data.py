@@ -47,6 +47,8 @@ HELD_OUT_EVERY = 10
 _SHORT = 4
 #: Windows tried before a source that decodes no more is given up.
 _TRIES = 20
+#: Frames of a video whose times are this many times the usual step apart lack one between them.
+_GAP = 1.5
 
 
 def check_licence(path: Path) -> None:
@@ -71,14 +73,25 @@ class FrameSource(ABC):
 
     name: str
     skipped: int = 0
+    #: Frames a second; None where nothing says.
+    rate: float | None = None
+
+    def stride(self, frame_rate: float) -> int:
+        """Say how many of its frames make one of clips at `frame_rate`; 1 where it is slower, or nothing says."""
+        return 1 if self.rate is None else max(1, round(self.rate / frame_rate))
 
     @abstractmethod
-    def windows(self, length: int) -> list[int]:
-        """List the frames at which windows of `length` consecutive usable frames may start."""
+    def windows(self, length: int, stride: int = 1) -> list[int]:
+        """List the frames at which windows of `length` frames, one in `stride`, may start; no bad one is among them."""
 
     @abstractmethod
-    def read(self, start: int, length: int) -> np.ndarray:
+    def read(self, start: int, length: int, stride: int = 1) -> np.ndarray:
         """Read a window: uint8 RGB [length, H, W, 3]; RecordingError where it cannot be decoded."""
+
+
+def span(length: int, stride: int) -> int:
+    """Count the frames from the first to the last one of a window of `length` frames, one in `stride`."""
+    return (length - 1) * stride + 1
 
 
 class RgbdFrames(FrameSource):
@@ -92,16 +105,17 @@ class RgbdFrames(FrameSource):
         #: Frames of `reference` that may be trained on.
         held_out = kept_from_training(self.reference.total)
         self.usable = [index for index, number in enumerate(self.reference.numbers) if number not in held_out]
+        self.rate = 1. / float(np.median(np.diff(self.reference.times)))
 
-    def windows(self, length: int) -> list[int]:
+    def windows(self, length: int, stride: int = 1) -> list[int]:
         """List starts of runs in which no frame is missing."""
         numbers = {self.reference.numbers[index]: index for index in self.usable}
         return [index for number, index in numbers.items()
-                if all(following in numbers for following in range(number, number + length))]
+                if all(following in numbers for following in range(number, number + span(length, stride)))]
 
-    def read(self, start: int, length: int) -> np.ndarray:
+    def read(self, start: int, length: int, stride: int = 1) -> np.ndarray:
         """Read the images of a window."""
-        return np.stack([self.reference.frame(index).image for index in range(start, start + length)])
+        return np.stack([self.reference.frame(start + i * stride).image for i in range(length)])
 
 
 class ImageFolder(FrameSource):
@@ -125,15 +139,16 @@ class ImageFolder(FrameSource):
         if not any(self._usable):
             raise RecordingError(f'{path} holds no image that can be opened; copy it anew')
 
-    def windows(self, length: int) -> list[int]:
+    def windows(self, length: int, stride: int = 1) -> list[int]:
         """List starts of runs in which no image is missing."""
-        return [start for start in range(len(self._files) - length + 1) if all(self._usable[start:start + length])]
+        whole = span(length, stride)
+        return [start for start in range(len(self._files) - whole + 1) if all(self._usable[start:start + whole])]
 
-    def read(self, start: int, length: int) -> np.ndarray:
+    def read(self, start: int, length: int, stride: int = 1) -> np.ndarray:
         """Read the images of a window."""
         from PIL import Image
         found = []
-        for file in self._files[start:start + length]:
+        for file in self._files[start:start + span(length, stride):stride]:
             try:
                 with Image.open(file) as image:
                     found.append(np.array(image.convert('RGB')))
@@ -158,17 +173,22 @@ class VideoFile(FrameSource):
         if not self._times:
             raise RecordingError(f'{path} holds no frame that can be decoded; copy it anew')
 
-    def windows(self, length: int) -> list[int]:
-        """List all starts."""
-        return list(range(len(self._times) - length + 1))
+    def windows(self, length: int, stride: int = 1) -> list[int]:
+        """List starts of runs in which no frame is missing."""
+        steps, whole = np.diff(self._times), span(length, stride)
+        # Of two frames further apart than that one between them could not be decoded.
+        breaks = np.concatenate([[0], np.cumsum(steps > _GAP * np.median(steps) if len(steps) else steps)])
+        return [start for start in range(len(self._times) - whole + 1) if breaks[start] == breaks[start + whole - 1]]
 
-    def read(self, start: int, length: int) -> np.ndarray:
+    def read(self, start: int, length: int, stride: int = 1) -> np.ndarray:
         """Decode a window, from the key frame before it."""
-        counted = self.skipped
+        counted, passed = self.skipped, 0
         found = []
         for frame in self._decode(self._times[start]):
             if frame.pts is not None and frame.pts >= self._times[start]:
-                found.append(frame.to_ndarray(format='rgb24'))
+                if passed % stride == 0:
+                    found.append(frame.to_ndarray(format='rgb24'))
+                passed += 1
             if len(found) == length:
                 break
         # What is damaged was counted when the file was gone through.
@@ -184,6 +204,8 @@ class VideoFile(FrameSource):
             stream = container.streams.video[0]
         except (av.error.FFmpegError, IndexError, OSError) as error:
             raise RecordingError(f'{self.path} cannot be read as a video ({error}); copy it anew') from error
+        if stream.average_rate:
+            self.rate = float(stream.average_rate)
         with container:
             try:
                 if from_time is not None:
@@ -217,10 +239,13 @@ def open_sources(paths: Sequence[Path]) -> tuple[list[FrameSource], dict[str, st
 def _open_source(path: Path) -> FrameSource:
     if path.suffix.lower() in VIDEO_ENDINGS:
         return VideoFile(path)
-    if path.name == 'rgb' and (path.parent / 'depth').is_dir():
-        # The images of an RGB-D folder, of which some frames are held out.
-        return RgbdFrames(path.parent)
+    path = whole_recording(path)
     return RgbdFrames(path) if (path / 'rgb').is_dir() or not _holds_images(path) else ImageFolder(path)
+
+
+def whole_recording(path: Path) -> Path:
+    """Give the RGB-D folder that a folder holds the images of, some of which are held out; any other path as it is."""
+    return path.parent if path.name == 'rgb' and (path.parent / 'depth').is_dir() else path
 
 
 def _holds_images(path: Path) -> bool:
@@ -244,6 +269,7 @@ def _expand(paths: Sequence[Path]) -> Iterator[Path]:
 class _Window:
     source: FrameSource
     start: int
+    stride: int
 
 
 class RealVideo:
@@ -254,13 +280,14 @@ class RealVideo:
         width: of the clips, in pixels; frames are cut to the clips' shape about their middle and resized.
         height: of the clips.
         frames: of a clip.
+        frame_rate: of a clip; of a faster source frames are left out, a slower one is taken as it is.
 
     Attributes: `skipped`, why each source that is not used is not; `bad_windows`, how many failed when drawn.
 
     """
 
-    def __init__(self, paths: Sequence[Path], width: int, height: int, frames: int) -> None:
-        self.size, self.frames = (width, height), frames
+    def __init__(self, paths: Sequence[Path], width: int, height: int, frames: int, frame_rate: float) -> None:
+        self.size, self.frames, self.frame_rate = (width, height), frames, frame_rate
         self.sources, self.skipped = open_sources(paths)
         self.bad_windows = 0
         self._train, self._held_out = self._split()
@@ -292,13 +319,13 @@ class RealVideo:
     def _split(self) -> tuple[list[_Window], list[_Window]]:
         train, held_out = [], []
         for source in self.sources:
-            starts = source.windows(self.frames)
+            stride = source.stride(self.frame_rate)
+            starts, whole = source.windows(self.frames, stride), span(self.frames, stride)
             # A short source has nothing to spare.
-            kept = starts[len(starts) // HELD_OUT_EVERY::HELD_OUT_EVERY * self.frames] if len(
-                starts) > _SHORT * self.frames else []
-            held_out += [_Window(source, start) for start in kept]
-            train += [_Window(source, start) for start in starts
-                      if all(abs(start - other) >= self.frames for other in kept)]
+            kept = starts[len(starts) // HELD_OUT_EVERY::HELD_OUT_EVERY * whole] if len(starts) > _SHORT * whole else []
+            held_out += [_Window(source, start, stride) for start in kept]
+            train += [_Window(source, start, stride) for start in starts
+                      if all(abs(start - other) >= whole for other in kept)]
         return train, held_out
 
     def _draw_one(self, generator: torch.Generator) -> Tensor:
@@ -313,7 +340,7 @@ class RealVideo:
         raise RecordingError(f'{_TRIES} windows one after the other could not be read; the last one: {reason}')
 
     def _read(self, window: _Window) -> Tensor:
-        return images_to_tensor(fit(window.source.read(window.start, self.frames), *self.size))
+        return images_to_tensor(fit(window.source.read(window.start, self.frames, window.stride), *self.size))
 
 
 def fit(images: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -344,7 +371,7 @@ class _Stills(Reference):
 
 
 def pair_clip(recording: RgbdFrames, rng: np.random.Generator, width: int, height: int, blocks: Sequence[int],
-              stills: int = 8, reach: int = 30) -> Clips:
+              frame_rate: float, stills: int = 8, reach: int = 30) -> Clips:
     """Render a window of a static recording from other frames near it, and take the window itself as the truth.
 
     Args:
@@ -354,7 +381,8 @@ def pair_clip(recording: RgbdFrames, rng: np.random.Generator, width: int, heigh
         height: of the clip.
         blocks: frames of each block.
         stills: how many reference frames are drawn.
-        reach: how many frames before and after the window they are drawn from.
+        reach: how many of its frames before and after the window they are drawn from.
+        frame_rate: of the clip; of a faster recording frames are left out, a slower one is taken as it is.
 
     Raises:
         RecordingError: the recording moves, or has no such window.
@@ -364,9 +392,10 @@ def pair_clip(recording: RgbdFrames, rng: np.random.Generator, width: int, heigh
     whole, count = recording.reference, sum(blocks)
     if not whole.is_static:
         raise RecordingError(f'{recording.name} moves: its frames at other times do not show what a window shows')
-    start = int(rng.choice(_starts(recording, count)))
-    window = range(start, start + count)
-    others = [i for i in recording.usable if i not in window and start - reach <= i < start + count + reach]
+    stride = recording.stride(frame_rate)
+    start, extent = int(rng.choice(_starts(recording, count, stride))), span(count, stride)
+    window, around = range(start, start + extent, stride), reach * stride
+    others = [i for i in recording.usable if i not in window and start - around <= i < start + extent + around]
     if len(others) < STILLS:
         raise RecordingError(f'{recording.name} has fewer than {STILLS} frames beside the window at {start}')
     chosen = sorted(rng.choice(others, min(stills, len(others)), replace=False))
@@ -375,15 +404,15 @@ def pair_clip(recording: RgbdFrames, rng: np.random.Generator, width: int, heigh
     return assemble_clip(_Stills(whole, chosen), camera, whole.T_world_camera[window], truth, blocks)
 
 
-def _starts(recording: RgbdFrames, count: int) -> list[int]:
-    starts = recording.windows(count)
+def _starts(recording: RgbdFrames, count: int, stride: int) -> list[int]:
+    starts = recording.windows(count, stride)
     if not starts:
-        raise RecordingError(f'{recording.name} has no {count} usable frames in a row')
+        raise RecordingError(f'{recording.name} has no {span(count, stride)} usable frames in a row')
     return starts
 
 
 def write_pairs(paths: Sequence[Path], output: Path, count: int, width: int, height: int, blocks: Sequence[int],
-                seed: int = 0) -> int:
+                frame_rate: float, seed: int = 0) -> int:
     """Write `count` pair clips of RGB-D folders beside the synthetic clips; gives how many were skipped."""
     sources, skipped = open_sources(paths)
     recordings = [source for source in sources if isinstance(source, RgbdFrames)]
@@ -394,7 +423,7 @@ def write_pairs(paths: Sequence[Path], output: Path, count: int, width: int, hei
         rng = np.random.default_rng((seed, index))
         recording = recordings[int(rng.integers(len(recordings)))]
         try:
-            clip = pair_clip(recording, rng, width, height, blocks)
+            clip = pair_clip(recording, rng, width, height, blocks, frame_rate)
         except RecordingError as error:
             print(f'skipped: {error}', file=sys.stderr)
             bad += 1
@@ -420,7 +449,7 @@ def main(arguments: list[str] | None = None) -> int:
     def write() -> None:
         size = read_plan(options.config).generator
         bad = write_pairs(options.recording, options.output, options.count, size.width, size.height,
-                          (size.frames_in_first_block, size.frames_per_block), options.seed)
+                          (size.frames_in_first_block, size.frames_per_block), size.frame_rate, options.seed)
         print(f'{options.count - bad} clips written to {options.output}, {bad} skipped')
 
     return run(write)

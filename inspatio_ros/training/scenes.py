@@ -141,10 +141,11 @@ class EndlessClips(SeededClips):
         del self._clips[self._ages.popleft()]
 
 
-def open_endless(endless: EndlessConfig, width: int, height: int, device: str) -> tuple[EndlessClips, SeededClips]:
+def open_endless(endless: EndlessConfig, width: int, height: int, frame_rate: float,
+                 device: str) -> tuple[EndlessClips, SeededClips]:
     """Make the clips to train on and those held out, whose seeds, paths and depth are those of `clips --held-out`."""
     atlas = read_photographs(Path(endless.photographs), endless.patches) if endless.photographs else None
-    config = ClipConfig(width, height, True, endless.paths, atlas, endless.photographed, device)
+    config = ClipConfig(width, height, True, endless.paths, atlas, endless.photographed, device, frame_rate=frame_rate)
     held_out = dataclasses.replace(config, spoil=False, paths=ClipConfig.paths, photographs=None)
     watched = SeededClips(HELD_OUT_SEEDS[:endless.held_out], held_out)
     return EndlessClips(endless, config), watched
@@ -155,6 +156,8 @@ def read_photographs(path: Path, patches: int) -> np.ndarray:
 
     Raises RecordingError where there are none, or where a licence forbids it.
     """
+    from inspatio_ros.training.real_data import whole_recording
+    path = whole_recording(path)
     images = _frames(path) if (path / 'rgb').is_dir() else _files(path)
     try:
         return make_atlas(images, patches, np.random.default_rng(0))

@@ -186,7 +186,7 @@ def _open_data(plan: Plan, data: Path, device: str) -> tuple[ClipSource, ClipSou
     """Open the clips to train on and those that are held out."""
     size = plan.generator.width, plan.generator.height
     if str(data) == ENDLESS:
-        return open_endless(plan.endless, *size, device)
+        return open_endless(plan.endless, *size, plan.generator.frame_rate, device)
     clips, held_out = (ClipFolder(data / name) for name in ('train', 'held_out'))
     for folder in (clips, held_out):
         folder.check_size(*size)
