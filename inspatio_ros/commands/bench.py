@@ -49,8 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--json', metavar='FILE', help='write all figures to this file')
     parser.add_argument('--soak', type=options.positive, metavar='SECONDS',
                         help='run for so long at the frame rate; compare memory after a third of it and at the end')
-    parser.add_argument('--ros', action='store_true', help='measure the node: overhead a frame and frames lost on the way, of the render '
-                        'generator in the sample whatever else is named; with --soak the memory of the generators named')
+    parser.add_argument('--ros', action='store_true',
+                        help='measure the node: overhead a frame, frames lost on the way, of the render generator in '
+                        'the sample whatever is named; with --soak the memory of the generators named')
     parser.add_argument('--compare', nargs=2, metavar=('A', 'B'),
                         help='two of plain, exact, compiled, fast, float8: measured in turn; or two earlier results')
     parser.add_argument('--look-ahead', action='store_true',
