@@ -252,6 +252,13 @@ def test_frames_kept_are_few_where_they_are_large(folder: Path, monkeypatch: pyt
     assert RgbdFolder(folder)._kept.cache_info().maxsize == rgbd._LEAST_KEPT
 
 
+@pytest.mark.parametrize('none', ['none', '', None, 0., [0, 0., 0, 0, 0], {'k1': 0.}])
+def test_distortion_that_is_none_is_no_fault(folder: Path, none: object) -> None:
+    plain = json.loads((folder / 'intrinsics.json').read_text())
+    write_json(folder / 'intrinsics.json', {**plain, 'distortion': none})
+    open_reference(folder)
+
+
 def test_memory_does_not_grow_with_what_was_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from inspatio_ros.reference import rgbd
     monkeypatch.setattr(rgbd, '_FRAMES_KEPT', 2)

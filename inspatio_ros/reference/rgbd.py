@@ -181,12 +181,19 @@ def _read_intrinsics(path: Path) -> tuple[PinholeCamera, float]:
     if plain.get('distortion_model', 'none') not in ('none', None, ''):
         raise RecordingError(f'{path}: distortion_model {plain["distortion_model"]!r} is not supported; undistort the '
                              'images first and say "none"')
-    distorted = sorted(key for key in _DISTORTION & plain.keys() if np.any(plain[key]))
+    distorted = sorted(key for key in _DISTORTION & plain.keys() if _is_something(plain[key]))
     if distorted:
         raise RecordingError(f'{path}: {distorted[0]} says that the images are distorted, which is not supported; '
                              f'undistort them first and leave it out')
     fx, fy, cx, cy, width, height, scale = (plain[name] for name in _INTRINSICS)
     return PinholeCamera(float(fx), float(fy), float(cx), float(cy), int(width), int(height)), float(scale)
+
+
+def _is_something(value: Any) -> bool:
+    """Say whether a value of distortion, or any within it, is other than zero or none."""
+    if isinstance(value, (list, dict)):
+        return any(map(_is_something, value.values() if isinstance(value, dict) else value))
+    return value not in (0, None, '', 'none')
 
 
 def _paired_files(folder: Path) -> list[tuple[Path, Path]]:
