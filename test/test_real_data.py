@@ -124,8 +124,8 @@ def test_held_out_frames_are_never_drawn(recording):
     generator = torch.Generator().manual_seed(0)
     drawn = torch.cat([video.draw(4, generator) for _ in range(10)])
     assert drawn.shape[1:] == (9, 3, 64, 96) and not is_red(drawn)
-    assert is_red(torch.from_numpy(np.stack([RgbdFrames(recording).reference.frame(25).image])[None]).permute(
-        0, 1, 4, 2, 3))
+    kept = RgbdFrames(recording).reference.frame(held_out_frames(FRAMES)[0]).image
+    assert is_red(torch.from_numpy(kept).permute(2, 0, 1)[None, None])
     rng = np.random.default_rng(0)
     for _ in range(3):
         clip = pair_clip(RgbdFrames(recording), rng, 48, 32, (9, 4), RATE)
