@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.evaluation.metrics import gain_fit_psnr, psnr
 from inspatio_ros.geometry import PinholeCamera, make_pose, se3_exp
 from inspatio_ros.reference.base import Reference, ReferenceFrame
@@ -17,9 +18,11 @@ from inspatio_ros.reference.rgbd import RgbdFolder
 from inspatio_ros.scenes.raycast import raycast
 from inspatio_ros.scenes.rooms import sample_room
 from inspatio_ros.spatial import constraint as module
+from inspatio_ros.spatial import views as views_module
 from inspatio_ros.spatial.constraint import SpatialConstraint
 from inspatio_ros.spatial.densify import densify, grid_of_target, resample_colour
 from inspatio_ros.spatial.exposure import match_exposure
+from inspatio_ros.spatial.fill import fill
 from inspatio_ros.spatial.render import CONTRADICTION, Condition, contradicts
 from inspatio_ros.spatial.views import Magnification, _bounding_spheres
 
@@ -85,10 +88,24 @@ def test_a_moving_recording_that_is_blown_up_has_no_lattice_of_holes(monkeypatch
     constraint = SpatialConstraint(moving, moving.camera)
     assert constraint._views(moving.T_world_camera[:1], moving.times[:1]) == [((0, 1),)]
     assert constraint._views(near, moving.times[:1]) == [((0, 2),)]
-    assert Magnification(moving)(0, moving.camera, moving.T_world_camera[0]) == pytest.approx(1.)
+    magnification = Magnification(moving)
+    assert magnification(0, moving.camera, moving.T_world_camera[0]) == pytest.approx(1.)
+    nearest = magnification(0, moving.camera, near[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(views_module, '_NEAREST', 0.5)
+        assert magnification(0, moving.camera, near[0]) < nearest, 'what is near decides, and not the mean of all'
     dense = constraint.render(near, moving.times[:1]).mask[middle].mean()
     monkeypatch.setattr(module, 'DENSE_FROM', np.inf)
     assert SpatialConstraint(moving, moving.camera).render(near, moving.times[:1]).mask[middle].mean() < dense - 0.005
+
+
+@pytest.mark.parametrize(('kernel', 'sentence'), [('nmba', "'nmba' is unknown"), ('triton', 'does not run on cpu')])
+def test_a_kernel_that_cannot_be_is_refused_and_not_replaced(room, kernel, sentence):
+    with pytest.raises(ConfigurationError, match=sentence):
+        SpatialConstraint(room, room.camera, 'cpu', kernel=kernel)
+    condition = SpatialConstraint(room, room.camera).render(room.T_world_camera[:1])
+    with pytest.raises(ConfigurationError, match=sentence):
+        fill(condition, 'smooth', kernel)
 
 
 def test_a_moving_recording_wants_times():

@@ -90,6 +90,26 @@ def test_initialpose_moves_the_robot_and_leaves_its_odometry():
         assert odom[-1].pose.pose.position.x == pytest.approx(0., abs=1e-9)
 
 
+def test_initialpose_while_driving_leaves_odometry_smooth():
+    """What was planned and will never be shown is not driven."""
+    with private_graph({'frames_per_block': 20, 'cmd_vel_timeout': 60., 'limits.linear_acceleration': 1e6}) as graph:
+        odom = graph.listen(Odometry, 'odom')
+        graph.up()
+        twist, target = Twist(), PoseWithCovarianceStamped()
+        twist.linear.x = 0.4
+        target.header.frame_id, target.pose.pose.orientation.w = 'map', 1.
+        commands, poses = graph.publisher(Twist, 'cmd_vel'), graph.publisher(PoseWithCovarianceStamped, 'initialpose')
+        graph.until(lambda: commands.publish(twist) or odom and odom[-1].twist.twist.linear.x > 0.3)
+        graph.until(lambda: graph.node.worker.queued > 10)
+        ahead = graph.node._world.drive._driver.T_map_base[0, 3] - odom[-1].pose.pose.position.x
+        poses.publish(target)
+        graph.until(lambda: abs(graph.node._world.drive._T_map_odom[0, 3]) > 0.01)
+        count = len(odom)
+        graph.until(lambda: len(odom) > count + 10)
+        steps = np.abs(np.diff([message.pose.pose.position.x for message in odom]))
+        assert ahead > 0.1 and steps.max() < 0.4 / 20 * 1.5
+
+
 def slowed(graph, seconds: float) -> None:
     """Have each block take longer, as a large generator does."""
     simulator = graph.node._world.simulator
@@ -126,6 +146,21 @@ def test_generation_slower_than_real_time(overload, share):
         assert (graph.node.worker.report().left_out > 0) == (overload == 'drop')
         if overload == 'slow_down':
             graph.until(lambda: any('slower than real time' in message.status[0].message for message in diagnostics))
+
+
+def test_own_clock_is_no_faster_than_asked_where_frames_are_left_out():
+    with private_graph({'publish_clock': True, 'real_time_factor': 0.5, 'overload': 'drop'}) as graph:
+        clock = graph.listen(Clock, '/clock')
+        graph.listen(Image, 'camera/image_raw')
+        assert graph.node.trigger_configure() == SUCCESS
+        slowed(graph, 0.4)
+        assert graph.node.trigger_activate() == SUCCESS
+        graph.until(lambda: graph.node.worker.report().stride > 1)
+        graph.spin(1.)
+        start, begun = clock[-1].clock, time.monotonic()
+        graph.spin(3.)
+        seconds = (messages.to_nanoseconds(clock[-1].clock) - messages.to_nanoseconds(start)) / 1e9
+        assert 0. < seconds / (time.monotonic() - begun) < 0.65
 
 
 def test_callbacks_do_not_wait_for_the_worker():

@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -186,3 +189,11 @@ def test_after_a_failure_in_the_middle_of_a_block_the_node_can_be_activated_agai
         images.clear()
         graph.until(lambda: len(images) > 6)
         assert graph.node._state_machine.current_state[1] == 'active'
+
+
+def test_a_recording_without_a_metric_scale_is_warned_of(tmp_path, capfd):
+    folder = Path(shutil.copytree(small_recording(), tmp_path / 'room'))
+    (folder / 'metadata.json').write_text('{"scale": "relative"}')
+    with private_graph({'reference': str(folder)}) as graph:
+        assert graph.node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    assert capfd.readouterr().err.count('relative scale') == 1
