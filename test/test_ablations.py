@@ -126,6 +126,12 @@ def test_a_distilled_row_shares_what_its_task_does_not_change(data, tmp_path):
     for name, same in (('autoencoder', True), ('transformer', False)):
         whole, made = (load_file(folder / 'weights' / f'{name}.safetensors') for folder in (run, row))
         assert all(torch.equal(value, made[key]) for key, value in whole.items()) == same, name
+    # The row without distillation is the student before it, not what RUN exported.
+    train_row(plan, ROWS['initialisation'], data, run, tmp_path / 'before')
+    student = load_file(run / 'initialisation' / 'checkpoints' / 'step_00000002.safetensors')
+    made = load_file(tmp_path / 'before' / 'weights' / 'transformer.safetensors')
+    assert all(torch.equal(value, student[f'ema.transformer.{key}']) for key, value in made.items())
+    assert any(not torch.equal(value, whole[key]) for key, value in made.items())
 
 
 def test_a_start_without_a_number_of_steps_is_refused(data, run, tmp_path):

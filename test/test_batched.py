@@ -115,7 +115,7 @@ def test_poses_and_times_that_do_not_fit_are_refused() -> None:
 
 def test_photographs_look_the_same_and_are_those_of_the_scene() -> None:
     rng = np.random.default_rng(0)
-    atlas = make_atlas([square(rng), square(rng)], 3, rng, size=32)
+    atlas = make_atlas([square(rng), square(rng), square(rng)], rng, size=32)
     for seed in (0, 1):
         scene = random_scene(seed)
         shown = show_photographs(scene, atlas, .6, np.random.default_rng(seed))
@@ -127,7 +127,7 @@ def test_photographs_look_the_same_and_are_those_of_the_scene() -> None:
 def test_a_photograph_hangs_upright_and_fades_to_its_mean() -> None:
     image = np.zeros((64, 64, 3), np.uint8)
     image[:32, :, 0], image[32:, :, 1] = 255, 255  # red above, green below
-    atlas = make_atlas([image], 1, np.random.default_rng(0), size=64)
+    atlas = make_atlas([image], np.random.default_rng(0), size=64)
     np.testing.assert_allclose(atlas[0, 0, 126], (.5, .5, 0.), atol=1e-6)
     builder = SceneBuilder()
     builder.box((3., 0., 0.), (.1, 9., 9.), Material(Pattern.IMAGE, scale=1., grain=0., seed=1))
@@ -147,7 +147,7 @@ def test_what_cannot_show_photographs_is_refused() -> None:
     with pytest.raises(ValueError, match='the scene has none'):
         builder.build(INSIDE, ((.8,) * 3,) * 2)
     with pytest.raises(ValueError, match='at least 128 x 128'):
-        make_atlas([np.zeros((100, 300, 3), np.uint8)], 1, np.random.default_rng(0))
+        make_atlas([np.zeros((100, 300, 3), np.uint8)], np.random.default_rng(0))
 
 
 # --- camera paths -----------------------------------------------------------------------------------------------------

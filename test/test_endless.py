@@ -210,7 +210,7 @@ def test_photographs_come_from_a_folder_that_may_be_used(tmp_path, capsys) -> No
     (tmp_path / 'b.jpg').write_bytes(b'not an image')
     Image.new('RGB', (500, 127)).save(tmp_path / 'c.png')
     atlas = read_photographs(tmp_path, 5)
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert 'b.jpg is skipped' in said and 'c.png is skipped: 500 x 127 pixels are fewer' in said
     assert atlas.shape == (5, 128, 256, 3) and atlas.dtype == np.float32 and 0. <= atlas.min() < atlas.max() <= 1.
     shown = replace(SMALL, photographs=atlas, photographed=1.)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from inspatio_ros.errors import ConfigurationError
-from inspatio_ros.geometry import invert, se3_exp
+from inspatio_ros.geometry import invert, make_pose, se3_exp
 from inspatio_ros.spatial.odometry import NANOSECONDS, OdometryAligner, OdometryLimits, OdometryPath, PushStatus
 
 _TWIST = arrays(np.float64, 6, elements=st.floats(-2., 2.))
@@ -36,10 +36,24 @@ def _drive(path: OdometryPath, start: float, end: float, rate: float = 50.) -> l
 def test_first_pose_is_the_start_and_others_follow(start: np.ndarray, first: np.ndarray, motion: np.ndarray) -> None:
     aligner = OdometryAligner(se3_exp(start))
     assert aligner.T_map_odom is None
+    first = first * (1, 1, 1, 0, 0, 1)  # neither rolled nor pitched
     T0, T1 = se3_exp(first), se3_exp(first) @ se3_exp(motion)
     np.testing.assert_allclose(aligner.align(T0), se3_exp(start), atol=1e-9)
     np.testing.assert_allclose(aligner.align(np.array([T0, T1]))[1], se3_exp(start) @ se3_exp(motion), atol=1e-9)
     np.testing.assert_allclose(aligner.T_map_odom @ T1, aligner.align(T1))
+
+
+@given(pitch=st.floats(-1.2, 1.2), roll=st.floats(-1.2, 1.2), yaw=st.floats(-3., 3.))
+def test_a_first_pose_on_a_ramp_tilts_the_robot_and_not_the_map(pitch: float, roll: float, yaw: float) -> None:
+    start = make_pose(se3_exp(np.array([0., 0., 0., 0., 0., .7]))[:3, :3], np.array([1., 2., .3]))
+    turn, tilt = (se3_exp(np.array([0., 0., 0., 0., 0., yaw])),
+                  se3_exp(np.array([0., 0., 0., 0., pitch, 0.])) @ se3_exp(np.array([0., 0., 0., roll, 0., 0.])))
+    aligner = OdometryAligner(start)
+    np.testing.assert_allclose(aligner.align(turn @ tilt), start @ tilt, atol=1e-9)
+    np.testing.assert_allclose(aligner.T_map_odom[2], [0., 0., 1., .3], atol=1e-12)
+    # Driven level from there, it keeps its height.
+    on = turn @ make_pose(translation=np.array([10., 0., 0.]))
+    assert aligner.align(on)[2, 3] == pytest.approx(.3)
 
 
 def test_reset_aligns_anew() -> None:
@@ -139,6 +153,13 @@ def test_a_jump_restarts_the_path_there() -> None:
     assert (stamps - _START).tolist() == [300_000_000, 400_000_000, 500_000_000, 600_000_000]
     np.testing.assert_allclose(poses, np.tile(there, (4, 1, 1)))
     assert path.dropped == 3
+
+
+def test_what_is_a_jump_goes_by_the_robots_speed() -> None:
+    for fastest, status in ((30., PushStatus.ACCEPTED), (10., PushStatus.JUMPED)):
+        path = OdometryPath(10., limits=OdometryLimits(linear_speed=fastest))
+        path.push(0, np.eye(4))
+        assert path.push(50_000_000, make_pose(translation=np.array([.75, 0., 0.]))) is status
 
 
 def test_a_turn_can_be_a_jump_and_noise_is_not() -> None:

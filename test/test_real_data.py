@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from inspatio_ros.errors import RecordingError
 from inspatio_ros.geometry import make_pose
@@ -26,6 +28,7 @@ from inspatio_ros.training.real_data import (
     main,
     open_sources,
     pair_clip,
+    write_pairs,
 )
 from inspatio_ros.training.reconstruction import of_recording
 from inspatio_ros.training.stages import blank
@@ -65,6 +68,24 @@ def write_video(path: Path, frames: int, rate: int = 12) -> Path:
             frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 4 * i, np.uint8), format='rgb24')
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+    return path
+
+
+def write_red_left(path: Path, matrix: bytes) -> Path:
+    """A video whose left half is red, with the matrix of the track's header that says how it is shown."""
+    import av
+    image = np.zeros((48, 64, 3), np.uint8)
+    image[:, :32, 0] = 220
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream('mpeg4', rate=12)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 64, 48, 'yuv420p', 2_000_000
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format='rgb24')))
+        container.mux(stream.encode())
+    content = bytearray(path.read_bytes())
+    start = content.index(b'tkhd') + 44
+    content[start:start + 36] = matrix
+    path.write_bytes(content)
     return path
 
 
@@ -117,6 +138,39 @@ def test_image_that_breaks_off_is_named_when_it_is_read(tmp_path):
         file.write_bytes(b'')
     with pytest.raises(RecordingError, match='holds no image that can be opened'):
         ImageFolder(folder)
+
+
+def test_pictures_stand_as_their_files_say(tmp_path):
+    folder = tmp_path / 'upright'
+    folder.mkdir()
+    # Red above, stored lying on its left side.
+    upright = np.zeros((64, 48, 3), np.uint8)
+    upright[:32, :, 0] = 200
+    for i in range(3):
+        image = Image.fromarray(np.rot90(upright))
+        exif = image.getexif()
+        exif[0x0112] = 6  # turn clockwise to show
+        image.save(folder / f'{i}.png', exif=exif)
+    source = ImageFolder(folder)
+    assert source.skipped == 0 and np.array_equal(source.read(0, 3), np.stack([upright] * 3))
+    lying = write_video(tmp_path / 'v.mp4', 9)
+    assert VideoFile(lying).read(0, 9).shape == (9, 48, 64, 3)
+    content = bytearray(lying.read_bytes())
+    # The matrix of the track's header (ISO 14496-12, 8.3.2), as a telephone that is held upright writes it.
+    matrix = content.index(b'tkhd') + 44
+    assert struct.unpack_from('>9i', content, matrix) == (1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    struct.pack_into('>9i', content, matrix, 0, 1 << 16, 0, -1 << 16, 0, 0, 48 << 16, 0, 1 << 30)
+    lying.write_bytes(content)
+    turned = VideoFile(write_red_left(tmp_path / 'w.mp4', bytes(content[matrix:matrix + 36]))).read(0, 3)
+    assert VideoFile(lying).read(0, 9).shape == (9, 64, 48, 3) and turned.shape == (3, 64, 48, 3)
+    # Turned clockwise, what was on the left is above.
+    assert turned[:, :24, :, 0].min() > 150 and turned[:, 40:, :, 0].max() < 50
+
+
+def test_an_odd_image_that_comes_first_does_not_say_what_size_all_have(tmp_path):
+    folder = write_images(tmp_path / 'frames', 6)
+    cv2.imwrite(str(folder / '0000.png'), np.zeros((20, 20, 3), np.uint8))
+    assert ImageFolder(folder).windows(5) == [1] and ImageFolder(folder).skipped == 1
 
 
 def test_held_out_frames_are_never_drawn(recording):
@@ -216,7 +270,7 @@ def test_same_seed_draws_the_same_clips(tmp_path):
 
 
 def test_nothing_usable_is_one_clear_error(tmp_path):
-    with pytest.raises(RecordingError, match='no usable real data in .*nothing was found there'):
+    with pytest.raises(RecordingError, match='no usable real data in .* is empty'):
         open_sources([tmp_path])
     (tmp_path / 'notes.mp4').write_text('not a video')
     with pytest.raises(RecordingError, match='no usable real data.*notes.mp4 cannot be read as a video'):
@@ -226,11 +280,15 @@ def test_nothing_usable_is_one_clear_error(tmp_path):
         RealVideo([tmp_path], 32, 32, 9, RATE)
 
 
-def test_one_bad_source_does_not_stop_the_others(tmp_path):
+def test_one_bad_source_does_not_stop_the_others(tmp_path, capsys):
     (tmp_path / 'a.mp4').write_text('not a video')
     write_video(tmp_path / 'b.mp4', 30)
+    write_video(tmp_path / 'c.mp4', 5)
     video = RealVideo([tmp_path], 32, 32, 9, RATE)
-    assert list(video.skipped) == [str(tmp_path / 'a.mp4')] and len(video.sources) == 1
+    assert list(video.skipped) == [str(tmp_path / 'a.mp4')] and len(video.sources) == 2
+    said = capsys.readouterr().err
+    assert f'skipped {tmp_path / "a.mp4"}: ' in said
+    assert f'skipped {tmp_path / "c.mp4"}: it has no 9 usable frames in a row' in said and 'b.mp4' not in said
 
 
 @pytest.mark.parametrize(('file', 'text'), [('README.md', 'Original: KITTI odometry benchmark'),
@@ -285,6 +343,39 @@ def test_no_window_bridges_frames_that_a_video_lacks(tmp_path):
 def test_images_of_a_recording_are_no_way_round_what_is_held_out(recording):
     (source,), _ = open_sources([recording / 'rgb'])
     assert isinstance(source, RgbdFrames) and len(source.usable) == FRAMES - len(HELD_OUT)
+
+
+def test_one_damaged_frame_does_not_spoil_the_clips_of_others(recording):
+    # Whole header and tail, broken between: found when it is decoded.
+    for kind in ('rgb', 'depth'):
+        file = recording / kind / '000100.png'
+        content = bytearray(file.read_bytes())
+        content[60:-60] = bytes(len(content) - 120)
+        file.write_bytes(content)
+    made = 0
+    for seed in range(6):
+        try:
+            pair_clip(RgbdFrames(recording), np.random.default_rng(seed), 48, 32, (9, 4), RATE)
+            made += 1
+        except RecordingError as error:
+            assert '000100.png' in str(error)
+    assert made >= 3
+
+
+def test_pairs_are_not_made_of_depth_that_cannot_be_believed(recording, tmp_path, capsys):
+    whole = write_recording(tmp_path / 'whole')
+    plain = json.loads((recording / 'intrinsics.json').read_text())
+    (recording / 'intrinsics.json').write_text(json.dumps({**plain, 'depth_scale': 1.}))
+    assert len(RealVideo([recording], 32, 32, 9, RATE)) > 0  # its images are as good as any
+    with pytest.raises(RecordingError, match=r'no RGB-D folder.*median depth is 2e\+03 m'):
+        write_pairs([recording], tmp_path / 'a', 1, 48, 32, (9, 4), RATE)
+    video, nowhere = write_video(tmp_path / 'v.mp4', 5), tmp_path / 'nowhere'
+    nowhere.mkdir()
+    capsys.readouterr()
+    assert write_pairs([recording, whole, video, nowhere], tmp_path / 'a', 2, 48, 32, (9, 4), RATE) == 0
+    said = capsys.readouterr().err
+    assert 'median depth is 2e+03 m' in said and f'{video} has no depth' in said and f'skipped {nowhere}: ' in said
+    assert len(list((tmp_path / 'a').iterdir())) == 2
 
 
 def test_pairs_are_written_where_training_finds_them(recording, tmp_path, capsys):

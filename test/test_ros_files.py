@@ -225,6 +225,15 @@ def test_what_keeps_ros_from_starting_is_one_line_and_exit_code_1(ros_env, argum
 
 # --- transport ------------------------------------------------------------------------------------------------------
 
+def test_transport_leaves_transports_that_the_user_chose(monkeypatch):
+    for name in ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'):
+        monkeypatch.setenv(name, '')
+    monkeypatch.setenv('FASTDDS_BUILTIN_TRANSPORTS', 'UDPv4')
+    assert transport.prepare() is None
+    # A profile that says which transports there are would outrank it.
+    assert not os.environ['FASTRTPS_DEFAULT_PROFILES_FILE'] and not os.environ['FASTDDS_DEFAULT_PROFILES_FILE']
+
+
 def test_transport_leaves_what_the_user_set(monkeypatch):
     monkeypatch.setenv('FASTRTPS_DEFAULT_PROFILES_FILE', '/mine.xml')
     monkeypatch.setenv('RMW_FASTRTPS_PUBLICATION_MODE', 'SYNCHRONOUS')
@@ -236,6 +245,7 @@ def test_transport_leaves_what_the_user_set(monkeypatch):
 def test_transport_says_when_shared_memory_is_too_small(monkeypatch):
     for name in ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE', 'RMW_FASTRTPS_PUBLICATION_MODE'):
         monkeypatch.setenv(name, '')
+    monkeypatch.delenv('FASTDDS_BUILTIN_TRANSPORTS', raising=False)
     monkeypatch.setattr(transport, 'NEEDED', 2**60)
     assert '--shm-size' in transport.prepare()
     assert not os.environ['FASTRTPS_DEFAULT_PROFILES_FILE']

@@ -15,6 +15,7 @@ pytest.importorskip('rclpy')
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
 from faulty_recordings import FAULTS, write_faulty, write_truncated_weights  # noqa: E402
 from geometry_msgs.msg import Twist  # noqa: E402
+from lifecycle_msgs.msg import Transition  # noqa: E402
 from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
 from nav_msgs.msg import Odometry  # noqa: E402
 from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
@@ -61,6 +62,23 @@ def test_lifecycle_by_its_services():
             request.transition.label = transition
             assert graph.call(ChangeState, 'inspatio/change_state', request).success
             assert graph.call(GetState, 'inspatio/get_state').current_state.label == state
+
+
+@pytest.mark.parametrize('transition', [Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_DEACTIVATE, 77])
+def test_a_transition_that_the_state_does_not_have_is_refused(transition, capfd):
+    with private_graph() as graph:
+        graph.up()
+        if transition == Transition.TRANSITION_DEACTIVATE:
+            assert graph.node.trigger_deactivate() == SUCCESS
+        request = ChangeState.Request()
+        request.transition.id = transition
+        assert not graph.call(ChangeState, 'inspatio/change_state', request).success
+        assert f'transition {transition} is refused: the node is ' in capfd.readouterr().err
+        state = 'inactive' if transition == Transition.TRANSITION_DEACTIVATE else 'active'
+        assert graph.call(GetState, 'inspatio/get_state').current_state.label == state
+        request.transition.id = Transition.TRANSITION_ACTIVE_SHUTDOWN if state == 'active' else (
+            Transition.TRANSITION_INACTIVE_SHUTDOWN)
+        assert graph.call(ChangeState, 'inspatio/change_state', request).success
 
 
 @pytest.mark.parametrize(('parameters', 'message'), [
@@ -167,6 +185,8 @@ def test_generation_that_fails_is_told_and_leaves_the_node_inactive(capfd):
         graph.until(lambda: received and received[-1].status[0].level == DiagnosticStatus.ERROR)
         assert capfd.readouterr().err.count('generation ended') == 1
         assert graph.node.trigger_cleanup() == SUCCESS
+        graph.until(lambda: received[-1].status[0].message == 'unconfigured')
+        assert graph.node._failure is None, 'it holds the block that failed, and so its memory'
         assert graph.node.bring_up()
 
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inspatio_ros.geometry import make_pose, quaternion_xyzw, se3_exp
+from inspatio_ros.ros import diagnostics
 from inspatio_ros.ros.drive import OdometryDrive, TwistDrive
 from inspatio_ros.ros.pacing import Pacer, SimulatedClock
 from inspatio_ros.spatial.motion import Limits
@@ -185,8 +186,12 @@ def test_odometry_drive_goes_on_after_pause_move_and_reset():
     assert plan.elapsed[0] == 0.
 
 
-def test_odometry_whose_clock_was_set_back_starts_anew():
+@pytest.mark.parametrize('moved', [False, True])
+def test_odometry_whose_clock_was_set_back_starts_anew(moved):
     drive = OdometryDrive(np.eye(4), 10., 'slow_down')
+    if moved:
+        # By initialpose, in the middle of a bag that is played in a loop.
+        drive.move_to(make_pose(translation=np.array([7., 7., 0.])))
     push(drive, 10**10, 0.)
     push(drive, 10**10 + 100 * MS, 0.1)
     drive.plan(2, 0.)
@@ -194,3 +199,16 @@ def test_odometry_whose_clock_was_set_back_starts_anew():
     plan = drive.plan(1, 0.)
     assert plan.stamps.tolist() == [5] and plan.elapsed[0] == 0.
     np.testing.assert_allclose(plan.T_map_base[0], np.eye(4), atol=1e-12)
+
+
+# --- rates ------------------------------------------------------------------------------------------------------------
+
+def test_rates_nobody_asks_for_are_forgotten(monkeypatch):
+    now = [100.]
+    monkeypatch.setattr(diagnostics.time, 'monotonic', lambda: now[0])
+    meter = diagnostics.RateMeter()
+    for _ in range(2400):
+        now[0] += 1 / 24
+        meter.count(1 / 24, 0.1)
+    assert len(meter._shown) <= 5 * 24 + 1
+    assert meter.rates() == pytest.approx((24., 1.), rel=0.02)

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ pytest.importorskip('rclpy')
 
 import rclpy  # noqa: E402
 from nav_msgs.msg import Odometry  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from ros_graph import by_stamp, matrix_of, private_graph, stamp_of  # noqa: E402
@@ -164,6 +167,28 @@ def test_map_is_latched_and_saved(tmp_path):
         assert graph.node.set_parameters([Parameter('map.file', value='/proc/no/room.ply')])[0].successful
         answer = graph.call(Trigger, 'inspatio/save_map')
         assert not answer.success and '/proc/no/room.ply' in answer.message
+
+
+def test_frames_go_on_while_the_map_is_saved(tmp_path):
+    """The executor spins as the node's own does: it looks up only when something happens."""
+    with private_graph({'map.file': str(tmp_path / 'room.ply'), 'map.voxel_size': 0.05}) as graph:
+        images = graph.listen(Image, 'camera/image_raw')
+        alone = SingleThreadedExecutor(context=graph.node.context)
+        graph.executor.remove_node(graph.node)
+        alone.add_node(graph.node)
+        assert graph.node.bring_up()
+        thread = threading.Thread(target=alone.spin)
+        thread.start()
+        try:
+            graph.until(lambda: images)
+            client = graph.probe.create_client(Trigger, 'inspatio/save_map')
+            graph.until(client.service_is_ready)
+            answer, before = client.call_async(Trigger.Request()), len(images)
+            graph.until(lambda: answer.done() and len(images) > before + 5, timeout=60.)
+            assert answer.result().success, answer.result().message
+        finally:
+            alone.shutdown()
+            thread.join(10.)
 
 
 def test_reliability_can_be_overridden():

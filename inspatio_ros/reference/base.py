@@ -80,42 +80,46 @@ class _Without(Reference):
 #: How far the x axes must have turned, as a sine, to say what is across them; and the least length of a mean of
 #: directions that is one.
 _LEAST_TURN, _LEAST_LENGTH = 0.25, 0.1
+#: Within how many degrees of an axis up is that axis: where the x axes told (carried by hand, the office's are 2
+#: degrees off), and where the mean of the cameras' own up had to do.
+_SNAP_TOLD, _SNAP_GUESSED = 4., 20.
 
 
-def estimate_up(T_world_camera: np.ndarray, snap_degrees: float = 20.) -> np.ndarray:
+def estimate_up(T_world_camera: np.ndarray) -> np.ndarray:
     """Estimate the direction against gravity from camera poses [N, 4, 4].
 
     People and robots hold cameras level, so a camera's x axis lies across it, however far the camera looks up or down:
     where they turned, it is what all x axes are across to. Where they did not, the mean of the cameras' own up (-y) is
-    close to it. A recording whose world was gravity-aligned has it on an axis, so a direction within `snap_degrees` of
-    an axis is taken to be that axis.
+    close to it. A recording whose world was gravity-aligned has it on an axis, so a direction near an axis is taken to
+    be that axis: within 20 degrees where it is such a mean, within 4 where the x axes told. Many a recording's world is
+    its first camera, which looked a little down.
 
     Raises:
         RecordingError: the cameras were held every way round.
 
     """
-    up = _across(T_world_camera)
+    up, told = _across(T_world_camera)
     length = float(np.linalg.norm(up))
     if length < _LEAST_LENGTH:
         raise RecordingError('the cameras were held every way round, so which way is up cannot be told; say it in '
                              'metadata.json, "up": [x, y, z]')
     up = up / length
     axis = int(np.argmax(np.abs(up)))
-    if abs(up[axis]) >= np.cos(np.radians(snap_degrees)):
+    if abs(up[axis]) >= np.cos(np.radians(_SNAP_TOLD if told else _SNAP_GUESSED)):
         up = np.sign(up[axis]) * np.eye(3)[axis]
     return up
 
 
-def _across(T_world_camera: np.ndarray) -> np.ndarray:
-    """Give what the x axes are across to [3], where they tell; else the mean of the cameras' own up."""
+def _across(T_world_camera: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Give what the x axes are across to [3] and True, where they tell; else the mean of the cameras' own up, False."""
     held = -T_world_camera[:, :3, 1].mean(axis=0)
     x = T_world_camera[:, :3, 0]
     least, middle, _ = np.sqrt(np.linalg.eigvalsh(x.T @ x / len(x)).clip(0.))
     if middle < _LEAST_TURN or least > middle / 3:
-        return held
+        return held, False
     across = np.linalg.eigh(x.T @ x)[1][:, 0]
     # Cameras that look straight down tell by where they look.
     sign = across @ held
     if abs(sign) < _LEAST_LENGTH:
         sign = -across @ T_world_camera[:, :3, 2].mean(axis=0)
-    return np.copysign(1., sign) * across
+    return np.copysign(1., sign) * across, True

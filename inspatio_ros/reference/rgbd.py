@@ -72,8 +72,9 @@ class RgbdFolder(Reference):
         self._read_metadata(self.path / 'metadata.json')
         in_bytes = _BYTES_KEPT // (_PIXEL_BYTES * self.camera.width * self.camera.height)
         self._kept = lru_cache(maxsize=min(_FRAMES_KEPT, max(_LEAST_KEPT, in_bytes)))(self._read)
+        self._skip_bad = skip_bad
         if not skip_bad:
-            self._check_depth()
+            self.check_depth()
 
     def frame(self, index: int) -> ReferenceFrame:
         """Read one frame; RecordingError where its pixels cannot be decoded."""
@@ -120,11 +121,20 @@ class RgbdFolder(Reference):
         if what == 'depth' and mode not in ('I;16', 'I;16B', 'I'):
             raise RecordingError(f'{path}: depth has pixels of kind {mode}; it must be 16-bit grey')
 
-    def _check_depth(self) -> None:
-        """Look at the depth of a few frames: none, or depth in the wrong unit, gives a world without a shape."""
+    def check_depth(self) -> None:
+        """Raise RecordingError where a few frames have no depth, or the wrong unit: such a world has no shape.
+
+        Opening a folder does it, but for `skip_bad`: who wants its images alone has no use for depth.
+        """
         chosen = np.unique(np.linspace(0, len(self) - 1, _DEPTHS_LOOKED_AT).round().astype(int))
-        raw = np.concatenate([_decode(self._files[index][1], None)[::_DEPTH_STRIDE, ::_DEPTH_STRIDE].ravel()
-                              for index in chosen])
+        looked_at = [np.zeros(0)]
+        for index in chosen:
+            try:
+                looked_at.append(_decode(self._files[index][1], None)[::_DEPTH_STRIDE, ::_DEPTH_STRIDE].ravel())
+            except RecordingError:
+                if not self._skip_bad:
+                    raise
+        raw = np.concatenate(looked_at)
         known = raw[raw > 0] / self._depth_scale
         if not len(known):
             raise RecordingError(f'{self.path / "depth"}: no pixel looked at in {len(chosen)} frames has a depth; 0 '

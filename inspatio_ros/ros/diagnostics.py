@@ -41,16 +41,22 @@ class RateMeter:
 
     def count(self, scene_seconds: float, age: float) -> None:
         """Count a frame that stands for `scene_seconds` and whose pose was decided `age` seconds ago."""
-        self._shown.append((time.monotonic(), scene_seconds))
+        now = time.monotonic()
+        self._shown.append((now, scene_seconds))
         self._ages.append(age)
+        # Here too: nobody may ever ask for rates.
+        self._forget(now)
 
     def rates(self) -> tuple[float, float]:
         """Give frames per second and the real-time factor."""
         now = time.monotonic()
-        while self._shown and self._shown[0][0] < now - _WINDOW:
-            self._shown.popleft()
+        self._forget(now)
         span = min(_WINDOW, max(now - self._started, 1e-3))
         return len(self._shown) / span, sum(seconds for _, seconds in self._shown) / span
+
+    def _forget(self, now: float) -> None:
+        while self._shown and self._shown[0][0] < now - _WINDOW:
+            self._shown.popleft()
 
     @property
     def age(self) -> float:

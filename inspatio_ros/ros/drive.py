@@ -16,7 +16,7 @@ import numpy as np
 from inspatio_ros.geometry import invert
 from inspatio_ros.spatial.clearance import Clearance
 from inspatio_ros.spatial.motion import Limits, TwistDriver
-from inspatio_ros.spatial.odometry import NANOSECONDS, OdometryAligner, OdometryPath, PushStatus
+from inspatio_ros.spatial.odometry import NANOSECONDS, OdometryAligner, OdometryLimits, OdometryPath, PushStatus
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,10 @@ class TwistDrive:
 class OdometryDrive:
     """Exact: frames lie on the path received and carry the stamps of their samples."""
 
-    def __init__(self, T_map_base: np.ndarray, frame_rate: float, overload: str) -> None:
+    def __init__(self, T_map_base: np.ndarray, frame_rate: float, overload: str,
+                 limits: OdometryLimits | None = None) -> None:
         self._start = T_map_base
-        self._path = OdometryPath(frame_rate, overload)
+        self._path = OdometryPath(frame_rate, overload, limits)
         self._aligner = OdometryAligner(T_map_base)
         self._realign = False
         self._T_map_base = T_map_base
@@ -142,7 +143,8 @@ class OdometryDrive:
         """Plan the next `count` frames once the path covers them all."""
         if self._realign:
             self._realign = False
-            self._aligner.reset()
+            # The start itself, wherever `move_to` had laid the pose before.
+            self._aligner.reset(self._start)
             self._first_stamp = None
         taken = self._path.take(count)
         if taken is None:

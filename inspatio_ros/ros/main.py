@@ -7,6 +7,7 @@ Ctrl-C ends it with exit code 0 and without a traceback; what keeps it from star
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
@@ -52,6 +53,11 @@ def main(args: list[str] | None = None) -> int:
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
+    if node is not None and node.left_behind:
+        # A thread that is inside torch would crash the interpreter as that is taken down.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     return code
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import rclpy.task
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -35,6 +36,9 @@ from inspatio_ros.spatial.odometry import NANOSECONDS
 _SILENCE = 2.
 #: Seconds that frames may be behind odometry beyond the two blocks that are planned and shown, before it is said.
 _BEHIND = 1.
+#: Seconds that a block in the works is waited for at the end; and a generator that is still loaded, which looks at
+#: nothing meanwhile. (`ros2 launch` waits five before it sends another signal.)
+_LAST_BLOCK, _LAST_LOOK = 30., 2.
 #: Seconds between two lines that say that it still loads.
 _PATIENCE = 10.
 
@@ -53,12 +57,16 @@ class InspatioNode(LifecycleNode):
         self._worker: Worker | None = None
         self._world: World | None = None
         self._failure: BaseException | None = None
+        #: Whether a thread that did not end in time may still be at work.
+        self.left_behind = False
         self._simulated = SimulatedClock()
         self._table = Parameters(self, lambda: self._worker is not None, self._apply)
         for line in self._table.unknown():
             self.get_logger().warning(line)
-        for name in ('reset', 'pause', 'resume', 'save_map'):
+        for name in ('reset', 'pause', 'resume'):
             self.create_service(Trigger, f'~/{name}', getattr(self, f'_on_{name}'))
+        # It waits for the map: in the group of the others it would keep all of them, and the frames, waiting too.
+        self.create_service(Trigger, '~/save_map', self._on_save_map, callback_group=ReentrantCallbackGroup())
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._failed = self.create_guard_condition(self._on_failed)
         # The machine's figures are by the machine's clock: they are said in a simulation that stands still, too.
@@ -83,6 +91,14 @@ class InspatioNode(LifecycleNode):
         """Configure and activate; False if that failed, which was then said."""
         return (self.trigger_configure() == TransitionCallbackReturn.SUCCESS
                 and self.trigger_activate() == TransitionCallbackReturn.SUCCESS)
+
+    def _LifecycleNodeMixin__change_state(self, transition_id: int) -> TransitionCallbackReturn:  # noqa: N802
+        """Refuse a transition that the state does not have, where rclpy of Jazzy ends the node (ros2/rclpy 1209)."""
+        machine = self._state_machine
+        if machine.initialized and transition_id not in {known[0] for known in machine.available_transitions}:
+            self.get_logger().warning(f'transition {transition_id} is refused: the node is {machine.current_state[1]}')
+            return TransitionCallbackReturn.FAILURE
+        return super()._LifecycleNodeMixin__change_state(transition_id)
 
     # --- transitions --------------------------------------------------------------------------------------------------
 
@@ -175,12 +191,16 @@ class InspatioNode(LifecycleNode):
         return super().on_error(state)
 
     def _free(self) -> None:
-        camera, worker = self._camera, self._worker
+        camera, worker, patience = self._camera, self._worker, _LAST_BLOCK if self._world else _LAST_LOOK
         self._camera = self._worker = self._world = None
         if camera is not None:
             camera.destroy()
-        if worker is not None and not worker.close(timeout=30.):
-            self.get_logger().warning('the block in the works did not end in 30 s; its thread is left behind')
+        if worker is not None and not worker.close(timeout=patience):
+            self.left_behind = True
+            self.get_logger().warning(f'what was in the works did not end in {patience:.0f} s; its thread is left '
+                                      'behind')
+        # It holds the block that failed, and so the memory that it took.
+        self._failure = None
 
     def destroy_node(self) -> None:
         """End the worker, then the node."""
@@ -236,8 +256,13 @@ class InspatioNode(LifecycleNode):
             path = Path(self.settings.map_file or default_map_file()).expanduser()
         except RuntimeError as error:
             return _answer(response, False, f'{self.settings.map_file}: {error}')
-        done = rclpy.task.Future(executor=self.executor)
-        self._camera.world_map.save(path).add_done_callback(done.set_result)
+        done, executor = rclpy.task.Future(executor=self.executor), self.executor
+
+        def wake(saved: Future) -> None:
+            done.set_result(saved)
+            # An executor that spins looks at what is awaited only when something else happens.
+            executor.wake()
+        self._camera.world_map.save(path).add_done_callback(wake)
         saved = await done
         if saved.cancelled():
             return _answer(response, False, 'the node was cleaned up meanwhile')

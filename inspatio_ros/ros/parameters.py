@@ -20,7 +20,7 @@ from inspatio_ros.generators import FILLS, GENERATORS, SPEEDS
 from inspatio_ros.spatial.clearance import ROBOT_RADIUS
 from inspatio_ros.spatial.fusion import MAX_FRAMES, VOXEL_SIZE
 from inspatio_ros.spatial.motion import CAMERA_HEIGHT, COMMAND_TIMEOUT, Limits, Mount
-from inspatio_ros.spatial.odometry import OVERLOADS
+from inspatio_ros.spatial.odometry import OVERLOADS, OdometryLimits
 
 if TYPE_CHECKING:
     from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
@@ -113,6 +113,9 @@ class Settings:
                             choices=DRIVES)
     overload: str = _parameter('slow_down', 'when generation is slower than real time: slow_down (scene time runs '
                                'slower, no frame is left out) or drop (frames are left out)', choices=OVERLOADS)
+    odometry_max_speed: float = _parameter(
+        OdometryLimits.linear_speed, 'odometry: a pose further from the one before than it allows is a jump, m/s',
+        name='odometry.max_speed', bounds=(1e-3, _HUGE))
     idle_unheard: bool = _parameter(True, 'make no images while nobody subscribes to a camera topic', LIVE)
     cmd_vel_timeout: float = _parameter(COMMAND_TIMEOUT, 'seconds after which a velocity command no longer counts',
                                         LIVE, bounds=(0.01, 60.))

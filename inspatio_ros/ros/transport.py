@@ -22,6 +22,8 @@ NEEDED = 2 * 64 * 2**20
 
 _SHARED_MEMORY = Path('/dev/shm')
 _PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
+#: By these users choose transports; Fast DDS does not look at the last one where a profile says which.
+_CHOSEN = (*_PROFILE_VARIABLES, 'FASTDDS_BUILTIN_TRANSPORTS')
 #: mallopt's name for it, from malloc.h.
 _M_ARENA_MAX = -8
 
@@ -30,7 +32,7 @@ def prepare() -> str | None:
     """Set the environment of this process up, before rclpy.init; say what was left undone, None if nothing was."""
     _bound_arenas()
     os.environ.setdefault('RMW_FASTRTPS_PUBLICATION_MODE', 'ASYNCHRONOUS')
-    if any(os.environ.get(name) for name in _PROFILE_VARIABLES):
+    if any(os.environ.get(name) for name in _CHOSEN):
         return None
     free = shutil.disk_usage(_SHARED_MEMORY).free if _SHARED_MEMORY.is_dir() else 0
     if free < NEEDED:

@@ -19,7 +19,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.qos import qos_profile_sensor_data
 from rosgraph_msgs.msg import Clock as ClockMessage
 
-from inspatio_ros.geometry import invert, make_pose
+from inspatio_ros.geometry import invert
 from inspatio_ros.ros import tf
 from inspatio_ros.ros.diagnostics import RateMeter
 from inspatio_ros.ros.drive import OdometryDrive, TwistDrive
@@ -27,7 +27,7 @@ from inspatio_ros.ros.messages import from_pose, from_twist, to_nanoseconds, to_
 from inspatio_ros.ros.pacing import Pacer, SimulatedClock
 from inspatio_ros.ros.publishers import CameraPublisher, MapPublisher, MotionPublisher, overridable
 from inspatio_ros.ros.world_map import WorldMap
-from inspatio_ros.spatial.odometry import NANOSECONDS, PushStatus
+from inspatio_ros.spatial.odometry import NANOSECONDS, PushStatus, upright
 
 if TYPE_CHECKING:
     from rclpy.lifecycle import LifecycleNode
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _THROTTLE = 5.
 
 _ODOMETRY_WARNINGS = {
-    PushStatus.JUMPED: 'odometry jumped; frames go on from where it is now',
+    PushStatus.JUMPED: 'odometry jumped, or is faster than odometry.max_speed; frames go on from where it is now',
     PushStatus.GAP: 'odometry paused; frames go on from where it is now',
     PushStatus.RESTARTED: "odometry's clock was set back; the robot is put at its start again",
     PushStatus.BACKWARDS: 'odometry went back in time; the message is ignored',
@@ -218,10 +218,8 @@ class VirtualCamera:
             self._warn('initialpose', 'initialpose is not a finite pose; it is ignored')
             return
         # RViz's tool gives place and heading on the floor; height and tilt stay those of the start.
-        yaw = math.atan2(T[1, 0], T[0, 0])
-        cosine, sine = math.cos(yaw), math.sin(yaw)
-        T_map_base = make_pose(np.array([[cosine, -sine, 0.], [sine, cosine, 0.], [0., 0., 1.]]),
-                               np.array([T[0, 3], T[1, 3], self._world.start.T_map_base[2, 3]]))
+        T_map_base = upright(T)
+        T_map_base[2, 3] = self._world.start.T_map_base[2, 3]
         self._worker.move_to(T_map_base, self._shown[1] if self._shown else None)
 
     def seconds_since_odometry(self) -> float:

@@ -18,6 +18,7 @@ from inspatio_ros.ros.drive import Drive, OdometryDrive, TwistDrive
 from inspatio_ros.ros.parameters import Settings
 from inspatio_ros.simulator import WorldSimulator
 from inspatio_ros.spatial.motion import StartFrame, start_frame
+from inspatio_ros.spatial.odometry import OdometryLimits
 
 #: Position (x, y, z) and quaternion (x, y, z, w), as messages hold them.
 PoseTuple = tuple[tuple[float, float, float], tuple[float, float, float, float]]
@@ -152,7 +153,8 @@ def _read_ahead(reference: Reference) -> None:
 
 def _open_drive(settings: Settings, simulator: WorldSimulator, start: StartFrame, frame_rate: float) -> Drive:
     if settings.drive == 'odometry':
-        return OdometryDrive(start.T_map_base, frame_rate, settings.overload)
+        limits = OdometryLimits(linear_speed=settings.odometry_max_speed)
+        return OdometryDrive(start.T_map_base, frame_rate, settings.overload, limits)
     clearance = None
     if settings.clearance_enabled:
         from inspatio_ros.spatial.clearance import clearance_of

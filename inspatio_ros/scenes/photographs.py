@@ -8,7 +8,7 @@ at column 2 G - 2 (G >> l). G is a power of two.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -22,18 +22,22 @@ SIZE = 128
 PATCH = (.4, 2.5)
 
 
-def make_atlas(images: Sequence[np.ndarray], count: int, rng: np.random.Generator, size: int = SIZE) -> np.ndarray:
-    """Cut `count` square patches of random places and sizes out of images uint8 [H, W, 3]; give their atlas.
+def make_atlas(images: Iterable[np.ndarray], rng: np.random.Generator, size: int = SIZE) -> np.ndarray:
+    """Cut a square patch of random place and size out of each of the images uint8 [H, W, 3]; give their atlas.
 
-    Raises ValueError if there is no image, or one is smaller than a patch.
+    Images are looked at one after the other, so that they need not be in memory together. Raises ValueError if there is
+    none, or one is smaller than a patch.
     """
-    if not images or min(min(image.shape[:2]) for image in images) < size:
-        raise ValueError(f'photographs of at least {size} x {size} pixels are wanted')
-    return np.stack([_levels(_patch(images[i % len(images)], rng, size)) for i in range(count)])
+    atlas = [_levels(_patch(image, rng, size)) for image in images]
+    if not atlas:
+        raise ValueError('there is no photograph')
+    return np.stack(atlas)
 
 
 def _patch(image: np.ndarray, rng: np.random.Generator, size: int) -> np.ndarray:
     """Cut a patch: a whole number of pixels of the image becomes one of the patch."""
+    if min(image.shape[:2]) < size:
+        raise ValueError(f'photographs of at least {size} x {size} pixels are wanted')
     step = int(rng.integers(1, min(image.shape[:2]) // size + 1))
     top, left = (int(rng.integers(length - step * size + 1)) for length in image.shape[:2])
     cut = linear(image[top:top + step * size, left:left + step * size] / 255.)

@@ -37,7 +37,8 @@ _HEADROOM = 0.1
 def clearance_of(reference: Reference, start: StartFrame, radius: float = ROBOT_RADIUS) -> Clearance:
     """Give the clearance, in the map frame, of a robot that starts so in a recording.
 
-    Obstacles reach from above the floor to just over the camera, wherever on the robot base_link is taken to be.
+    Obstacles reach from above the floor to 1.5 m, or to just over the camera where that is higher, wherever on the
+    robot base_link is taken to be.
     """
     points = start.to_map(points_from_reference(reference))
     floor = estimate_floor(points, np.array([0., 0., 1.]))

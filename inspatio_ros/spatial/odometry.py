@@ -19,7 +19,7 @@ from fractions import Fraction
 import numpy as np
 
 from inspatio_ros.errors import ConfigurationError
-from inspatio_ros.geometry import interpolate, invert, is_rigid, pose_from_quaternion
+from inspatio_ros.geometry import interpolate, invert, is_rigid, make_pose, pose_from_quaternion
 
 NANOSECONDS = 1_000_000_000
 #: A quaternion whose length differs from 1 by more than this is not an orientation.
@@ -29,7 +29,11 @@ OVERLOADS = ('slow_down', 'drop')
 
 
 class OdometryAligner:
-    """Moves an odometry frame so that the first pose aligned lies at the robot's start; later ones follow rigidly."""
+    """Moves an odometry frame so that the first pose aligned lies at the robot's start; later ones follow rigidly.
+
+    Both frames have z up (REP 103), so they differ in place and heading alone: a robot whose first pose is tilted, on a
+    ramp or in the air, is tilted at the start, and the map is not.
+    """
 
     def __init__(self, T_map_base: np.ndarray) -> None:
         """`T_map_base` [4, 4]: where the first pose aligned shall be."""
@@ -45,7 +49,7 @@ class OdometryAligner:
         """Take odometry poses [..., 4, 4] to the map; the first pose ever given fixes the alignment."""
         T_odom_base = np.asarray(T_odom_base, dtype=np.float64)
         if self._T_map_odom is None:
-            self._T_map_odom = self._T_map_base @ invert(T_odom_base.reshape(-1, 4, 4)[0])
+            self._T_map_odom = self._T_map_base @ invert(upright(T_odom_base.reshape(-1, 4, 4)[0]))
         return self._T_map_odom @ T_odom_base
 
     def reset(self, T_map_base: np.ndarray | None = None) -> None:
@@ -53,6 +57,13 @@ class OdometryAligner:
         if T_map_base is not None:
             self._T_map_base = np.array(T_map_base, dtype=np.float64)
         self._T_map_odom = None
+
+
+def upright(T: np.ndarray) -> np.ndarray:
+    """Give a pose [4, 4] without its roll and pitch: its place, and where its x axis heads on the floor."""
+    yaw = math.atan2(T[1, 0], T[0, 0])
+    cosine, sine = math.cos(yaw), math.sin(yaw)
+    return make_pose(np.array([[cosine, -sine, 0.], [sine, cosine, 0.], [0., 0., 1.]]), T[:3, 3])
 
 
 class PushStatus(enum.Enum):
@@ -86,7 +97,7 @@ class OdometryLimits:
     connect; a stamp more than `reset_after` seconds before the last one means that the clock was set back.
     """
 
-    linear_speed: float = 10.
+    linear_speed: float = 30.
     linear_slack: float = 0.1
     angular_speed: float = 10.
     angular_slack: float = 0.2

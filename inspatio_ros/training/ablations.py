@@ -74,13 +74,15 @@ def train_row(plan: Plan, row: Row, data: Path, run: Path, folder: Path, device:
     `whole` is the folder of the whole row where it was trained anew, too; None where it is RUN itself. `start` is a
     folder of weights that the initialisation starts from.
     """
-    if not (row.tasks or row.ablation or whole):
+    distilled = JdmdStage.name in plan.stages
+    if not (row.tasks or row.ablation or whole or distilled):
         return _weights(run / 'weights')
     folder.mkdir(parents=True, exist_ok=True)
     for stage in plan.stages:
         if stage in PIXEL_STAGES:
             _share(run / stage, folder / stage, plan)
-        elif row.tasks and stage not in FURTHER_STAGES:
+        elif stage not in FURTHER_STAGES and (row.tasks or not (row.ablation or whole)):
+            # What is distilled, or was in RUN: its student before that.
             _share((whole or run) / stage, folder / stage, plan)
     # Encoded clips are the same for every row but the one without a render, which finds no file of its name there.
     if (run / 'latents').is_dir():

@@ -204,12 +204,12 @@ def augment(clip: Clips, generator: torch.Generator) -> Clips:
 
     # Time reversed: the two blocks' stills change places, which is the same as reversing their order.
     return replace(clip, truth=change(clip.truth), filled=change(clip.filled), mask=change(clip.mask, False),
-                   reference=change(clip.reference), views=_changed(clip.views, flip, backward))
+                   reference=change(clip.reference), views=_changed(clip.views, flip, backward, clip.truth.shape[-1]))
 
 
-def _changed(views: BlockViews, flip: bool, backward: bool) -> BlockViews:
-    """Mirror views from left to right, and reverse their order."""
-    # A mirrored picture is one of a mirrored world, by a camera whose axis is in the middle of its pictures.
+def _changed(views: BlockViews, flip: bool, backward: bool, width: int) -> BlockViews:
+    """Mirror views of pictures of a width from left to right, and reverse their order."""
+    # A mirrored picture is one of a mirrored world, by a camera whose axis is as far from the other side.
     mirror = torch.diag(torch.tensor([-1., 1., 1., 1.], dtype=torch.float64, device=views.K.device))
 
     def change(part: TokenViews) -> TokenViews:
@@ -218,7 +218,10 @@ def _changed(views: BlockViews, flip: bool, backward: bool) -> BlockViews:
             T, inverse_depth = mirror @ T @ mirror, inverse_depth.flip(-1)
         return TokenViews(T.flip(1), inverse_depth.flip(1)) if backward else TokenViews(T, inverse_depth)
 
-    return BlockViews(views.K, change(views.block), change(views.reference))
+    K = views.K.clone()
+    if flip:
+        K[:, 0, 2] = width - 1 - K[:, 0, 2]
+    return BlockViews(K, change(views.block), change(views.reference))
 
 
 def _curves(generator: torch.Generator) -> list[Tensor]:

@@ -17,6 +17,7 @@ import os
 import types
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ _PART_STRIDE = 1_000_000_000_039
 _SHARED = 0x5A5A5A5A
 #: What a transformer computes outside of `forward`, with parameters that have to be gathered first.
 _OTHER_PASSES = ('text_constants', 'modulation', 'context_pass', '_touch')
+#: How long ranks wait for each other: each goes through a teacher's videos before its first step, at its own pace.
+_PATIENCE = timedelta(hours=2)
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def start(device: str) -> str:
     if on_gpu:
         device = f'cuda:{os.environ.get("LOCAL_RANK", "0")}'
         torch.cuda.set_device(device)
-    dist.init_process_group('nccl' if on_gpu else 'gloo')
+    dist.init_process_group('nccl' if on_gpu else 'gloo', timeout=_PATIENCE)
     return device
 
 

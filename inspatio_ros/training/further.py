@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,13 @@ class FurtherStages:
     def make(self, name: str, will_train: bool) -> Any:
         """Make a stage; `will_train` False where its checkpoint is only read."""
         if name == 'jdmd':
-            return JdmdStage(self.networks, self.encoded, self.held_out, self.jdmd, self._ready_teachers(),
-                             self._channel_weights())
+            teachers = self._ready_teachers()
+            stand_ins = [task for task in teachers if not self._trained.get(TEACHER_OF[task])]
+            if stand_ins and self.jdmd.guidance != 1:
+                print(f'jdmd: the weights that stand in for {TEACHER_OF[stand_ins[0]]} are not guided '
+                      f'(guidance {self.jdmd.guidance:g}): they know no empty caption', file=sys.stderr)
+            return JdmdStage(self.networks, self.encoded, self.held_out, self.jdmd, teachers, self._channel_weights(),
+                             stand_ins)
         if name == 'motion_teacher':
             stage = MotionTeacherStage(self.networks, self.encoded, self.held_out, self.teacher,
                                        self._channel_weights())

@@ -11,6 +11,7 @@ difference.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -103,8 +104,10 @@ class JdmdStage:
     name = 'jdmd'
 
     def __init__(self, networks: Networks, encoded: EncodedClips, held_out: ClipSource, config: JdmdConfig,
-                 teachers: dict[str, Denoiser], weights: Tensor | None = None) -> None:
+                 teachers: dict[str, Denoiser], weights: Tensor | None = None, stand_ins: Sequence[str] = ()) -> None:
         self.networks, self.encoded, self.held_out, self.config = networks, encoded, held_out, config
+        #: Teachers that were never trained without a caption have no estimate to be guided away from.
+        self._guidance = {task: 1. if task in stand_ins else config.guidance for task in config.tasks}
         missing = [task for task in config.tasks if task not in teachers]
         if missing:
             raise ConfigurationError(f'jdmd needs the teacher of task {missing[0]!r}; train it first')
@@ -156,7 +159,7 @@ class JdmdStage:
         if student_moves:
             weight = self.config.lambda_ctrl if task == 'ctrl' else 1.
             timestep, noise = self._noise(samples, generator)
-            gradient = weight * scores.gradient(samples, timestep, noise, judged, text, self.config.guidance)
+            gradient = weight * scores.gradient(samples, timestep, noise, judged, text, self._guidance[task])
             figures[f'distance_{task}'] = float(gradient.abs().mean()) * samples.numel() / max(weight, _SMALLEST)
             if task == 'ctrl' and self.config.anchor:
                 gradient = gradient + 2 * self.config.anchor * (samples - truth) / samples.numel()

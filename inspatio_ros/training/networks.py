@@ -12,14 +12,13 @@ from inspatio_ros.evaluation.ablation import AblatedBlocks, taken_away
 from inspatio_ros.spatial.grain import GrainField
 from inspatio_ros.spatial.positions import BlockPositions, BlockViews, block_positions, latent_views
 from inspatio_ros.star.autoencoder import TinyAutoencoder
-from inspatio_ros.star.cache import Cache
 from inspatio_ros.star.condition import pack_mask
-from inspatio_ros.star.generator import BlockGenerator, RunConstants
-from inspatio_ros.star.scheduler import FlowScheduler, mix
+from inspatio_ros.star.generator import BlockGenerator
+from inspatio_ros.star.scheduler import FlowScheduler
 from inspatio_ros.star.transformer import DiffusionTransformer
 from inspatio_ros.training.data import STILLS, Clips, unit
 from inspatio_ros.training.refill import STORED_FILL, refilled
-from inspatio_ros.training.self_forcing import Conditions, draw_noise, placed, remember
+from inspatio_ros.training.self_forcing import Conditions, draw_noise, roll_block
 
 #: The caption's embedding is drawn once from this seed: nano is trained under one fixed caption.
 TEXT_SEED = 0
@@ -132,22 +131,11 @@ class Networks:
         constants = self.blocks.constants(self.text, noise.shape[2])
         previous, out = None, []
         for index in range(len(noise)):
-            latent = self._block(constants, conditions.block(index, self.frames), previous, noise[index], exit_pass)
+            latent = roll_block(self.blocks, constants, conditions.block(index, self.frames), previous, noise[index],
+                                exit_pass)
             previous = latent.detach()
             out.append(latent)
         return torch.cat(out, dim=1)
-
-    def _block(self, constants: RunConstants, parts: Conditions, previous: Tensor | None, noise: Tensor,
-               exit_pass: int) -> Tensor:
-        cache, constants = Cache(self.config.transformer.num_layers), placed(self.blocks, constants, parts)
-        remember(self.blocks, constants, cache, parts.reference, previous)
-        x_t = noise[0]
-        for step in range(exit_pass):
-            with torch.no_grad():
-                x0 = self.blocks.predict(constants, cache, x_t, step, parts.render, parts.mask)
-            x_t = mix(x0, noise[step + 1], constants.sigmas[step + 1])
-        latent = self.blocks.predict(constants, cache, x_t, exit_pass, parts.render, parts.mask)
-        return self.blocks.finished(latent, parts.mask) if exit_pass == len(noise) - 1 else latent
 
     def draw_noise(self, batch: int, generator: torch.Generator, blocks: int = 2) -> Tensor:
         """Draw noise [blocks, passes, B, F, C, h, w] for a roll-out, scaled as it is when the generator runs."""

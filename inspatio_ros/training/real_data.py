@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import sys
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ from inspatio_ros.reference.base import Reference
 from inspatio_ros.reference.held_out import kept_from_training
 from inspatio_ros.reference.order import in_sequence
 from inspatio_ros.reference.rgbd import RgbdFolder
-from inspatio_ros.training.assemble import assemble_clip, to_bytes
+from inspatio_ros.training.assemble import assemble_clip
 from inspatio_ros.training.data import STILLS, Clips, images_to_tensor, save_clip
 from inspatio_ros.training.entry import run
 
@@ -47,6 +48,8 @@ HELD_OUT_EVERY = 10
 _SHORT = 4
 #: Windows tried before a source that decodes no more is given up.
 _TRIES = 20
+#: The field of EXIF that says how an image is shown, and its values for those that were stored lying on their side.
+_ORIENTATION, _ON_THEIR_SIDE = 0x0112, (5, 6, 7, 8)
 #: Frames of a video whose times are this many times the usual step apart lack one between them.
 _GAP = 1.5
 
@@ -119,7 +122,10 @@ class RgbdFrames(FrameSource):
 
 
 class ImageFolder(FrameSource):
-    """The images of a folder in the order of their names, as one video; those that cannot be opened are skipped."""
+    """The images of a folder in the order of their names, as one video; each lies as its file says that it is shown.
+
+    Those that cannot be opened, or are of another size than most, are skipped.
+    """
 
     def __init__(self, path: Path) -> None:
         from PIL import Image
@@ -127,17 +133,20 @@ class ImageFolder(FrameSource):
         self.name = str(path)
         self._files = [file for file in sorted(path.iterdir(), key=lambda file: in_sequence(file.name))
                        if file.suffix.lower() in IMAGE_ENDINGS]
-        self._usable, self._size = [], (0, 0)
+        sizes: list[tuple[int, int] | None] = []
         for file in self._files:
             try:
                 with Image.open(file) as image:
-                    self._size = self._size if any(self._usable) else image.size
-                    self._usable.append(image.size == self._size)
+                    lies = image.getexif().get(_ORIENTATION) in _ON_THEIR_SIDE
+                    sizes.append(image.size[::-1] if lies else image.size)
             except (OSError, SyntaxError):
-                self._usable.append(False)
-        self.skipped = len(self._usable) - sum(self._usable)
-        if not any(self._usable):
+                sizes.append(None)
+        opened = Counter(size for size in sizes if size)
+        if not opened:
             raise RecordingError(f'{path} holds no image that can be opened; copy it anew')
+        (most, _), = opened.most_common(1)
+        self._usable = [size == most for size in sizes]
+        self.skipped = len(self._usable) - sum(self._usable)
 
     def windows(self, length: int, stride: int = 1) -> list[int]:
         """List starts of runs in which no image is missing."""
@@ -146,12 +155,12 @@ class ImageFolder(FrameSource):
 
     def read(self, start: int, length: int, stride: int = 1) -> np.ndarray:
         """Read the images of a window."""
-        from PIL import Image
+        from PIL import Image, ImageOps
         found = []
         for file in self._files[start:start + span(length, stride):stride]:
             try:
                 with Image.open(file) as image:
-                    found.append(np.array(image.convert('RGB')))
+                    found.append(np.array(ImageOps.exif_transpose(image).convert('RGB')))
             except (OSError, SyntaxError) as error:
                 raise RecordingError(f'{file} cannot be decoded ({error}); copy it anew') from error
         return np.stack(found)
@@ -160,7 +169,8 @@ class ImageFolder(FrameSource):
 class VideoFile(FrameSource):
     """A video file: gone through once by PyAV to find its frames, then decoded window by window.
 
-    What is damaged is skipped and counted.
+    What is damaged is skipped and counted. Frames are turned as the file says that they are shown: a telephone that is
+    held upright records them lying on their side.
     """
 
     def __init__(self, path: Path) -> None:
@@ -187,7 +197,7 @@ class VideoFile(FrameSource):
         for frame in self._decode(self._times[start]):
             if frame.pts is not None and frame.pts >= self._times[start]:
                 if passed % stride == 0:
-                    found.append(frame.to_ndarray(format='rgb24'))
+                    found.append(np.rot90(frame.to_ndarray(format='rgb24'), round(frame.rotation / 90)))
                 passed += 1
             if len(found) == length:
                 break
@@ -259,7 +269,16 @@ def _expand(paths: Sequence[Path]) -> Iterator[Path]:
             continue
         videos = sorted(file for file in path.rglob('*') if file.suffix.lower() in VIDEO_ENDINGS)
         # Images beside videos are their previews, or the like.
-        yield from videos or ([path] if _holds_images(path) else [])
+        yield from videos or [path]
+
+
+def _tell(sources: Sequence[FrameSource], skipped: dict[str, str]) -> None:
+    """Name on stderr what of real data is not used."""
+    for path, reason in skipped.items():
+        print(f'skipped {path}: {reason}', file=sys.stderr)
+    for source in sources:
+        if source.skipped:
+            print(f'{source.name}: {source.skipped} bad frames skipped', file=sys.stderr)
 
 
 # --- clips without geometry ------------------------------------------------------------------------------------------
@@ -293,8 +312,11 @@ class RealVideo:
         self._train, self._held_out = self._split()
         if not self._train:
             raise RecordingError(f'no source in {", ".join(map(str, paths))} has {frames} usable frames in a row')
-        for path, reason in self.skipped.items():
-            print(f'skipped {path}: {reason}', file=sys.stderr)
+        _tell(self.sources, self.skipped)
+        used = {id(window.source) for window in self._train}
+        for source in self.sources:
+            if id(source) not in used:
+                print(f'skipped {source.name}: it has no {frames} usable frames in a row', file=sys.stderr)
 
     def __len__(self) -> int:
         """Count the windows that are drawn from."""
@@ -388,7 +410,7 @@ def pair_clip(recording: RgbdFrames, rng: np.random.Generator, width: int, heigh
         RecordingError: the recording moves, or has no such window.
 
     """
-    from inspatio_ros.spatial.constraint import SpatialConstraint
+    from inspatio_ros.spatial.densify import grid_of_target, resample_colour
     whole, count = recording.reference, sum(blocks)
     if not whole.is_static:
         raise RecordingError(f'{recording.name} moves: its frames at other times do not show what a window shows')
@@ -400,7 +422,9 @@ def pair_clip(recording: RgbdFrames, rng: np.random.Generator, width: int, heigh
         raise RecordingError(f'{recording.name} has fewer than {STILLS} frames beside the window at {start}')
     chosen = sorted(rng.choice(others, min(stills, len(others)), replace=False))
     camera: PinholeCamera = whole.camera.fitted(width, height)
-    truth = to_bytes([SpatialConstraint(whole, camera).reference_images(list(window))])
+    grid = grid_of_target(whole.camera, camera)
+    images = np.stack([resample_colour(whole.frame(index).image, grid) for index in window])
+    truth = torch.from_numpy(images).movedim(-1, 1)[None].contiguous()
     return assemble_clip(_Stills(whole, chosen), camera, whole.T_world_camera[window], truth, blocks)
 
 
@@ -413,12 +437,19 @@ def _starts(recording: RgbdFrames, count: int, stride: int) -> list[int]:
 
 def write_pairs(paths: Sequence[Path], output: Path, count: int, width: int, height: int, blocks: Sequence[int],
                 frame_rate: float, seed: int = 0) -> int:
-    """Write `count` pair clips of RGB-D folders beside the synthetic clips; gives how many were skipped."""
+    """Write `count` pair clips of RGB-D folders beside the synthetic clips; gives how many of them were skipped."""
     sources, skipped = open_sources(paths)
-    recordings = [source for source in sources if isinstance(source, RgbdFrames)]
+    recordings = []
+    for source in sources:
+        try:
+            recordings.append(_with_depth(source))
+        except RecordingError as error:
+            skipped[source.name] = str(error)
+    _tell(recordings, skipped)
     if not recordings:
-        raise RecordingError(f'no RGB-D folder with poses among {", ".join(map(str, paths))}')
-    bad = len(skipped)
+        raise RecordingError(f'no RGB-D folder with poses among {", ".join(map(str, paths))}: '
+                             f'{"; ".join(skipped.values())}')
+    bad = 0
     for index in range(count):
         rng = np.random.default_rng((seed, index))
         recording = recordings[int(rng.integers(len(recordings)))]
@@ -430,9 +461,17 @@ def write_pairs(paths: Sequence[Path], output: Path, count: int, width: int, hei
             continue
         # The name that training/data.py looks for, apart from those of seeds.
         save_clip(output / f'clip_real_{index:07d}.safetensors', clip, {'recording': Path(recording.name).name})
-    if bad == count + len(skipped):
+    if bad == count:
         raise RecordingError(f'no clip could be made of {", ".join(map(str, paths))}')
     return bad
+
+
+def _with_depth(source: FrameSource) -> RgbdFrames:
+    """Give a source if its depth can be believed, as a clip with geometry needs it; RecordingError else."""
+    if not isinstance(source, RgbdFrames):
+        raise RecordingError(f'{source.name} has no depth and poses')
+    source.reference.check_depth()
+    return source
 
 
 def main(arguments: list[str] | None = None) -> int:

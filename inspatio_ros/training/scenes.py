@@ -10,11 +10,13 @@ are the same from one time to the next, a run that goes on later sees other seed
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,8 +35,6 @@ ENDLESS = 'endless'
 _SEEDS = 2**40
 #: An odd number that spreads the generators' seeds, which are consecutive, over _SEEDS.
 _SPREAD = 0x9E3779B97F4A7C15
-#: Photographs of a folder that are opened, evenly spaced.
-_MOST_PHOTOGRAPHS = 200
 
 
 @dataclass(frozen=True)
@@ -158,41 +158,46 @@ def read_photographs(path: Path, patches: int) -> np.ndarray:
     """
     from inspatio_ros.training.real_data import whole_recording
     path = whole_recording(path)
-    images = _frames(path) if (path / 'rgb').is_dir() else _files(path)
+    things, read = _frames(path) if (path / 'rgb').is_dir() else _files(path)
     try:
-        return make_atlas(images, patches, np.random.default_rng(0))
+        return make_atlas(_in_turn(things, read, patches), np.random.default_rng(0))
     except ValueError as error:
         raise RecordingError(f'{path}: {error}; name a folder of JPEG or PNG images, or an RGB-D folder') from error
 
 
-def _frames(path: Path) -> list[np.ndarray]:
+def _frames(path: Path) -> tuple[Sequence[int], Callable[[int], np.ndarray]]:
     from inspatio_ros.training.real_data import RgbdFrames
     frames = RgbdFrames(path)
-    return [frames.reference.frame(index).image for index in _spaced(frames.usable)]
+    return frames.usable, lambda index: frames.reference.frame(index).image
 
 
-def _files(path: Path) -> list[np.ndarray]:
-    from PIL import Image
-
+def _files(path: Path) -> tuple[Sequence[Path], Callable[[Path], np.ndarray]]:
     from inspatio_ros.training.real_data import check_licence
     check_licence(path)
-    files = sorted(file for file in path.rglob('*') if file.suffix.lower() in ('.jpg', '.jpeg', '.png'))
-    images = []
-    for file in _spaced(files):
+    return sorted(file for file in path.rglob('*') if file.suffix.lower() in ('.jpg', '.jpeg', '.png')), _photograph
+
+
+def _photograph(file: Path) -> np.ndarray:
+    from PIL import Image
+    with Image.open(file) as image:
+        if min(image.size) < SIZE:
+            raise OSError(f'{image.width} x {image.height} pixels are fewer than {SIZE} x {SIZE}')
+        return np.array(image.convert('RGB'))
+
+
+def _in_turn(things: Sequence, read: Callable[[Any], np.ndarray], count: int) -> Iterator[np.ndarray]:
+    """Read `count` images of things that are evenly spaced, one at a time, and the same again where they are fewer."""
+    left, read_so_far = [things[i] for i in np.linspace(0, len(things) - 1, min(len(things), count)).astype(int)], 0
+    while left and read_so_far < count:
+        thing = left[read_so_far % len(left)]
         try:
-            with Image.open(file) as image:
-                if min(image.size) < SIZE:
-                    raise OSError(f'{image.width} x {image.height} pixels are fewer than {SIZE} x {SIZE}')
-                images.append(np.array(image.convert('RGB')))
-        except (OSError, SyntaxError) as error:
-            print(f'{file} is skipped: {error}')
-    return images
-
-
-def _spaced(things: Sequence) -> list:
-    """Take at most _MOST_PHOTOGRAPHS, evenly spaced."""
-    chosen = np.linspace(0, len(things) - 1, min(len(things), _MOST_PHOTOGRAPHS)).astype(int)
-    return [things[i] for i in chosen]
+            image = read(thing)
+        except (OSError, SyntaxError, RecordingError) as error:
+            print(f'{thing} is skipped: {error}', file=sys.stderr)
+            left.remove(thing)
+            continue
+        read_so_far += 1
+        yield image
 
 
 def _make(seed: int, config: ClipConfig) -> Clips:

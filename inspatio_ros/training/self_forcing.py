@@ -107,16 +107,28 @@ class RollOut:
 
     def _block(self, constants: RunConstants, index: int, previous: Tensor | None) -> Tensor:
         parts = self.conditions.block(index, self.blocks.config.latent_frames_per_block)
-        cache = Cache(self.blocks.config.transformer.num_layers)
-        constants = placed(self.blocks, constants, parts)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.train_context):
-            remember(self.blocks, constants, cache, parts.reference, previous)
-        x_t = self.noise[index][0]
-        for step in range(self.exit_pass):
-            with torch.no_grad():
-                x0 = self.blocks.predict(constants, cache, x_t, step, parts.render, parts.mask)
-            x_t = mix(x0, self.noise[index][step + 1], constants.sigmas[step + 1])
-        return self.blocks.predict(constants, cache, x_t, self.exit_pass, parts.render, parts.mask)
+        return roll_block(self.blocks, constants, parts, previous, self.noise[index], self.exit_pass,
+                          self.train_context)
+
+
+def roll_block(blocks: BlockGenerator, constants: RunConstants, parts: Conditions, previous: Tensor | None,
+               noise: Tensor, exit_pass: int, train_context: bool = True) -> Tensor:
+    """Generate one block as the simulator does, and leave it at denoising pass `exit_pass`: latents [B, F, C, h, w].
+
+    `parts` are the block's conditions, `previous` is the block before, `noise` [passes, B, F, C, h, w]. What the last
+    pass gives is finished as it is shown and remembered. Gradients flow through the pass of the exit, and with
+    `train_context` through the context pass.
+    """
+    cache, constants = Cache(blocks.config.transformer.num_layers), placed(blocks, constants, parts)
+    with torch.set_grad_enabled(torch.is_grad_enabled() and train_context):
+        remember(blocks, constants, cache, parts.reference, previous)
+    x_t = noise[0]
+    for step in range(exit_pass):
+        with torch.no_grad():
+            x0 = blocks.predict(constants, cache, x_t, step, parts.render, parts.mask)
+        x_t = mix(x0, noise[step + 1], constants.sigmas[step + 1])
+    latent = blocks.predict(constants, cache, x_t, exit_pass, parts.render, parts.mask)
+    return blocks.finished(latent, parts.mask) if exit_pass == len(noise) - 1 else latent
 
 
 def placed(blocks: BlockGenerator, constants: RunConstants, parts: Conditions) -> RunConstants:
@@ -132,7 +144,7 @@ def remember(blocks: BlockGenerator, constants: RunConstants, cache: Cache, refe
     """
     if reference is not None:
         blocks.remember(constants, cache, reference, previous)
-    elif previous is not None:
+    elif previous is not None and 'history' not in getattr(blocks, 'without', ()):
         net, config = blocks.transformer, blocks.config
         x = F.pad(previous, (0, 0, 0, 0, 0, config.transformer.condition_dim)).to(net.dtype)
         frames = config.latent_frames_per_block

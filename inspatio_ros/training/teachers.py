@@ -279,7 +279,8 @@ class MotionTeacherStage(_TeacherStage):
     def validate(self) -> dict[str, float]:
         """Give the error of clean latents at fixed noise levels, on held-out clips."""
         generator = torch.Generator().manual_seed(HELD_OUT_SEED)
-        found = [self._held_out(*self.networks.encode(clips), generator) for clips in self.held_out.batches(4)]
+        found = [(len(clips), self._held_out(*self.networks.encode(clips), generator))
+                 for clips in self.held_out.batches(4)]
         return _mean(found)
 
 
@@ -310,5 +311,7 @@ def encode_video(networks: Networks, video: Tensor) -> Tensor:
     return networks.autoencoder.encode(unit(video.to(networks.device))).float()
 
 
-def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
-    return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+def _mean(batches: list[tuple[int, dict[str, float]]]) -> dict[str, float]:
+    """Give the mean over all clips of figures that are means over so many of them."""
+    clips = sum(count for count, _ in batches)
+    return {name: sum(count * row[name] for count, row in batches) / clips for name in batches[0][1]}
