@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from inspatio_ros import __version__
-from inspatio_ros.commands import bench, demo, doctor, evaluate, render, verify
+from inspatio_ros.commands import bench, caption, demo, doctor, evaluate, render, verify
 from inspatio_ros.errors import InspatioError
 
-COMMANDS = {'demo': demo, 'render': render, 'evaluate': evaluate, 'verify': verify, 'bench': bench, 'doctor': doctor}
+COMMANDS = {'demo': demo, 'render': render, 'evaluate': evaluate, 'verify': verify, 'bench': bench, 'caption': caption,
+            'doctor': doctor}
 
 EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
 

@@ -51,6 +51,9 @@ class Generator(Protocol):
     def reset(self, seed: int) -> None:
         """Forget every block and draw from this seed."""
 
+    def forget(self) -> None:
+        """Have the next block know nothing of those before, as behind a cut; noise and counting go on."""
+
     def step(self, condition: Condition, reference_images: Tensor | None, reference_keys: tuple[int, ...] | None,
              views: BlockViews | None) -> tuple[Tensor, dict[str, float]]:
         """Complete one block: images float32 [F, 3, H, W] in [-1, 1] and the seconds of each stage."""
@@ -98,6 +101,9 @@ class RenderGenerator:
 
     def reset(self, seed: int) -> None:
         """Do nothing: there is neither state nor randomness."""
+
+    def forget(self) -> None:
+        """Do nothing: a block knows nothing of those before."""
 
     def step(self, condition: Condition, reference_images: Tensor | None = None,
              reference_keys: tuple[int, ...] | None = None,

@@ -8,6 +8,7 @@ of a run: the recording's frames, the reference latents and the generator's cach
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -252,10 +253,17 @@ class WorldSimulator:
             raise ConfigurationError(f'times must be {len(poses)} finite numbers, got shape {times.shape}')
         return poses, times
 
+    def forget(self) -> None:
+        """Cut: have the next block, seen from elsewhere, know nothing of those before; noise and scene time go on."""
+        self._generator.forget()
+
     def close(self) -> None:
         """Let go of the networks and the recording's frames."""
         self._ahead.close()
         self._generator = self._constraint = None
+        # Networks and recordings hold themselves by methods that they keep; their memory shall not wait for the next
+        # collection, which may be hours away.
+        gc.collect()
         if self.device.startswith('cuda'):
             import torch
             # Torch keeps what is freed for itself; others on the device could not have it.

@@ -10,9 +10,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from inspatio_ros import cli
 from inspatio_ros.config import ConfigurationError
 from inspatio_ros.errors import WeightsError
 from inspatio_ros.spatial.fill import fill
+from inspatio_ros.spatial.positions import BlockViews, TokenViews
 from inspatio_ros.spatial.render import Condition
 from inspatio_ros.star import checkpoint, pipeline
 from inspatio_ros.star.checkpoint import WEIGHTS_VARIABLE, save_config, save_tensors
@@ -97,6 +99,32 @@ def test_a_seed_repeats_after_reset(config):
     pipe.reset(5)
     assert all(torch.equal(a, b) for a, b in zip(first, run(pipe), strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize('config', [*CONFIGS, replace(GUIDED, positions='reprojected')],
+                         ids=['flow', 'guided', 'placed'])
+def test_behind_a_cut_nothing_of_before_is_seen(config):
+    def after(seed, forget):
+        pipe = StarPipeline.random(config)
+        views = views_of if config.positions == 'reprojected' else lambda frames: None
+        for block in range(2):
+            frames = pipe.frames_in_next_block()
+            pipe.step(condition(frames, seed + block), stills(), (0, 1, 2), views(frames))
+        if forget:
+            pipe.forget()
+        return [pipe.step(condition(12, 90 + block), stills(), (0, 1, 2), views(12))[0] for block in range(2)]
+
+    for one, other in zip(after(0, True), after(50, True), strict=True):
+        assert torch.equal(one, other)
+    assert not torch.equal(after(0, False)[0], after(50, False)[0])
+
+
+def views_of(frames):
+    """Where a block and its stills are seen from: one place."""
+    at = torch.eye(4, dtype=torch.float64)
+    seen = [TokenViews(at.expand(1, count, 4, 4), torch.full((1, count, HEIGHT // 16, WIDTH // 16), .5))
+            for count in (frames, 3)]
+    return BlockViews(torch.tensor([[[40., 0., 24.], [0., 40., 16.], [0., 0., 1.]]], dtype=torch.float64), *seen)
 
 
 def test_random_pipelines_do_not_touch_the_global_seed():
@@ -274,9 +302,13 @@ def test_a_released_folder_is_found_by_its_own_names(folder, tmp_path, monkeypat
     root = tmp_path / 'checkpoints'
     save_tensors(root / 'InSpatio-World-1.3B' / 'InSpatio-World-1.3B.safetensors',
                  {f'model.{name}': value for name, value in pipe.transformer.state_dict().items()})
+    # As the release's own download lays them: the 14B, and Wan's own configuration.
+    (root / 'InSpatio-World').mkdir()
+    (root / 'InSpatio-World' / 'InSpatio-World.safetensors').write_bytes(b'another')
+    (root / 'config.json').write_text('{"_class_name": "WanModel", "dim": 1536}')
     (root / 'taehv').mkdir()
     torch.save(pipe.autoencoder.state_dict(), root / 'taehv' / 'taew2_1.pth')
-    with pytest.raises(WeightsError, match=r'text\.safetensors there, or give a caption and the files of umT5'):
+    with pytest.raises(WeightsError, match=r'text\.safetensors there, or have `inspatio caption` make it'):
         StarPipeline.load(RELEASED.name, root)
     save_embedding(root / 'text.safetensors', pipe.blocks.text_embedding, 'a room')
     loaded = StarPipeline.load(RELEASED.name, root)
@@ -286,11 +318,25 @@ def test_a_released_folder_is_found_by_its_own_names(folder, tmp_path, monkeypat
 
 @pytest.mark.parametrize('name, what', [('models_t5_umt5-xxl-enc-bf16.pth', 'text encoder'),
                                         ('umt5-xxl/tokenizer.json', 'tokenizer')])
-def test_a_caption_needs_the_files_of_its_encoder(folder, name, what):
+def test_a_caption_needs_the_files_of_its_encoder(folder, name, what, capsys):
     (folder / 'umt5-xxl').mkdir()
     for other in {'models_t5_umt5-xxl-enc-bf16.pth', 'umt5-xxl/tokenizer.json'} - {name}:
         (folder / other).touch()
+    command = ['caption', 'a room', '--weights', str(folder)]
+    assert cli.main(command) == 1 and 'text.safetensors holds a caption already' in capsys.readouterr().err
+    before = (folder / 'text.safetensors').read_bytes()
+    assert cli.main([*command, '--force']) == 1 and f'holds no {what}; put ' in capsys.readouterr().err
+    assert (folder / 'text.safetensors').read_bytes() == before
     for call in (lambda: StarPipeline.load(GUIDED.name, folder, caption='a room'),
                  lambda: store_caption(folder, 'a room')):
         with pytest.raises(WeightsError, match=f'holds no {what}; put .*{name}'):
             call()
+
+
+def test_of_two_encoders_the_one_beside_the_small_model_is_taken(tmp_path):
+    for model in ('Wan2.1-I2V-14B-480P', 'Wan2.1-T2V-1.3B'):
+        (tmp_path / model / 'google' / 'umt5-xxl').mkdir(parents=True)
+        (tmp_path / model / 'models_t5_umt5-xxl-enc-bf16.pth').touch()
+        (tmp_path / model / 'google' / 'umt5-xxl' / 'tokenizer.json').touch()
+    for patterns in (pipeline.TEXT_ENCODER_FILES, pipeline.TOKENIZER_FILES):
+        assert 'Wan2.1-T2V-1.3B' in checkpoint.find_file(tmp_path, patterns, 'umT5').parts

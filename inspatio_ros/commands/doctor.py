@@ -149,10 +149,11 @@ def check_large_weights(weights: str | None) -> Finding:
     """Look for the released weights, which no package brings."""
     try:
         from inspatio_ros.star.checkpoint import find_file, find_folder
-        from inspatio_ros.star.pipeline import AUTOENCODER_FILES, TRANSFORMER_FILES
+        from inspatio_ros.star.pipeline import AUTOENCODER_FILES, TEXT_FILES, TRANSFORMER_FILES
         folder = find_folder('1.3b', weights)
         found = [find_file(folder, TRANSFORMER_FILES, 'transformer'),
-                 find_file(folder, AUTOENCODER_FILES, 'autoencoder')]
+                 find_file(folder, AUTOENCODER_FILES, 'autoencoder'),
+                 find_file(folder, TEXT_FILES, 'text embedding (`inspatio caption` makes it)')]
     except (InspatioError, ImportError) as error:
         # Who names a folder needs what is in it.
         return Finding('1.3b weights', False, str(error), needed=weights is not None)

@@ -53,6 +53,10 @@ class Observed:
         """Forget every block and draw from this seed."""
         self._inner.reset(seed)
 
+    def forget(self) -> None:
+        """Have the next block know nothing of those before."""
+        self._inner.forget()
+
     def step(self, condition: Condition, reference_images: Tensor | None,
              reference_keys: tuple[int, ...] | None,
              views: BlockViews | None = None) -> tuple[Tensor, dict[str, float]]:

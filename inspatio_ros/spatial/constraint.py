@@ -148,10 +148,13 @@ class SpatialConstraint:
 
         def prepare(index: int, density: int) -> None:
             dense = densify(frames[index], self.reference.camera, self.camera, density)
-            sources[index, density] = _Source(dense, None if self._on_cpu else self.device)
+            sources[index, density] = _Source(dense) if self._on_cpu else dense
 
         run_parallel(prepare, missing)
         for view in missing:
+            if not self._on_cpu:
+                # By this thread, on its stream: the pool's threads would copy on the one that generation keeps busy.
+                sources[view] = _Source(sources[view], self.device)
             self._cache.get(view, lambda view=view: sources[view])
         return sources
 
@@ -206,7 +209,7 @@ _Frames = list[list[tuple['_Source', np.ndarray]]]
 class _Source:
     """A prepared frame: for the CPU kernel its `pixels`; for torch `image` [3, h, w] and `z_depth` [h, w]."""
 
-    def __init__(self, dense: DenseFrame, device: torch.device | None) -> None:
+    def __init__(self, dense: DenseFrame, device: torch.device | None = None) -> None:
         self.dense = dense
         self.nbytes = dense.colour.nbytes + dense.z_depth.nbytes
         if device is None:

@@ -22,10 +22,14 @@ from inspatio_ros.errors import ConfigurationError
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
+#: torch's plain formula.
+PLAIN = 'math'
 #: torch's kernels by the names that are used here; 'default' leaves the choice to torch.
 _SDPA = {'cudnn': SDPBackend.CUDNN_ATTENTION, 'flash': SDPBackend.FLASH_ATTENTION,
-         'efficient': SDPBackend.EFFICIENT_ATTENTION, 'math': SDPBackend.MATH}
+         'efficient': SDPBackend.EFFICIENT_ATTENTION, PLAIN: SDPBackend.MATH}
 FLASH3 = 'flash3'
+#: Bytes of scores beyond which the plain formula is timed only where no other kernel works.
+_MOST_SCORES = 2**30
 BACKENDS = ('default', FLASH3, *_SDPA)
 
 #: The module that FlashAttention-3 installs.
@@ -97,7 +101,15 @@ def time_attention(queries: int, keys: int, heads: int, head_dim: int, device: t
     """Time every kernel at the size given; the fastest first, then those that do not work here and why."""
     draw = partial(torch.randn, generator=torch.Generator().manual_seed(0))
     q, k, v = (draw(1, tokens, heads, head_dim).to(device, dtype) for tokens in (queries, keys, keys))
-    timings = [_time_one(name, q, k, v, repeats) for name in BACKENDS]
+    timings = [_time_one(name, q, k, v, repeats) for name in BACKENDS if name != PLAIN]
+    # The plain formula holds every score, twice, in float32: at the large model's size more memory than all else.
+    scores = 2 * 4 * queries * keys * heads
+    if scores > _MOST_SCORES and any(timing.milliseconds is not None for timing in timings):
+        timings.append(Timing(PLAIN, None, f'its scores take {scores / 2**30:.1f} GiB'))
+    else:
+        timings.append(_time_one(PLAIN, q, k, v, repeats))
+    if device.type == 'cuda':
+        torch.cuda.empty_cache()
     return sorted(timings, key=lambda t: (t.milliseconds is None, t.milliseconds))
 
 

@@ -22,6 +22,12 @@ class CapturedCall:
 
     def __init__(self, function: Callable[..., Tensor], inputs: Sequence[Tensor | None]) -> None:
         self._inputs = [None if given is None else given.clone() for given in inputs]
+        self._device = next(given.device for given in inputs if given is not None)
+        # Streams are those of the current device, which need not be the one that the tensors are on.
+        with torch.cuda.device(self._device):
+            self._capture(function)
+
+    def _capture(self, function: Callable[..., Tensor]) -> None:
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -30,7 +36,7 @@ class CapturedCall:
         torch.cuda.current_stream().wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
         # Other threads may go on with what a capture of theirs would forbid: one renders what the next block is given.
-        with torch.cuda.graph(self._graph, capture_error_mode='thread_local'):
+        with torch.cuda.graph(self._graph, stream=side, capture_error_mode='thread_local'):
             self._output = function(*self._inputs)
 
     def __call__(self, *inputs: Tensor | None) -> Tensor:
@@ -40,5 +46,6 @@ class CapturedCall:
                 raise ValueError('a captured call cannot change which of its inputs are None')
             if own is not None:
                 own.copy_(given, non_blocking=True)
-        self._graph.replay()
+        with torch.cuda.device(self._device):
+            self._graph.replay()
         return self._output

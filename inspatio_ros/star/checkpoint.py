@@ -241,7 +241,11 @@ def load_config(folder: Path, default: GeneratorConfig | None = None) -> Generat
             return default
         raise WeightsError(f'{folder} holds no {CONFIG_FILE}; it does not look like a folder of weights')
     try:
-        return from_dict(GeneratorConfig, json.loads(path.read_text()))
+        plain = json.loads(path.read_text())
+        if default is not None and '_class_name' in plain:
+            # Another library's, which lies beside the weights that Wan releases.
+            return default
+        return from_dict(GeneratorConfig, plain)
     except (ValueError, TypeError, AttributeError, ConfigurationError) as error:
         raise WeightsError(f"{path} is not a generator's configuration: {_first_line(error)}") from error
 

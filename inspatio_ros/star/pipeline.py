@@ -38,12 +38,16 @@ from inspatio_ros.star.speed import Speed, find_speed, speed_up
 from inspatio_ros.star.text import embed_caption, load_embedding, save_embedding
 from inspatio_ros.star.transformer import DiffusionTransformer
 
-#: File names in a folder of weights: ours, then those of the release and of TAEHV.
-TRANSFORMER_FILES = ('transformer.safetensors', 'InSpatio-World*.safetensors', 'InSpatio-World*.pt')
+#: File names in a folder of weights: ours, then those of the release and of TAEHV. The release's own download brings
+#: the 14B beside the 1.3B, and umT5 once for each of them.
+TRANSFORMER_FILES = ('transformer.safetensors', 'InSpatio-World-1.3B*.safetensors', 'InSpatio-World*.safetensors',
+                     'InSpatio-World*.pt')
 AUTOENCODER_FILES = ('autoencoder.safetensors', 'taew2_1.safetensors', 'taew2_1.pth')
 TEXT_FILES = ('text.safetensors',)
-TEXT_ENCODER_FILES = ('models_t5_umt5-xxl-enc-bf16.safetensors', 'models_t5_umt5-xxl-enc-bf16.pth')
-TOKENIZER_FILES = ('umt5-xxl/tokenizer.json', 'umt5-xxl/spiece.model')
+_SMALL_WAN = 'Wan2.1-T2V-1.3B/**'
+TEXT_ENCODER_FILES = ('models_t5_umt5-xxl-enc-bf16.safetensors', f'{_SMALL_WAN}/models_t5_umt5-xxl-enc-bf16.pth',
+                      'models_t5_umt5-xxl-enc-bf16.pth')
+TOKENIZER_FILES = (f'{_SMALL_WAN}/umt5-xxl/tokenizer.json', 'umt5-xxl/tokenizer.json', 'umt5-xxl/spiece.model')
 
 #: Latents of stills that are kept; at 832x480 one takes 0.4 MB.
 KEPT_STILLS = 64
@@ -170,6 +174,16 @@ class StarPipeline:
         self._grain = GrainField(seed)
         self._stills: OrderedDict[int, Tensor] = OrderedDict()
         self._watch = _Stopwatch(self.device)
+
+    def forget(self) -> None:
+        """Have the next block know nothing of those before, as behind a cut; noise and counting go on.
+
+        What was generated elsewhere must not shine through: the cache's history, and what encoder and decoder remember
+        of the frame before. The reference is another matter, and stays.
+        """
+        self._state.previous = self._previous_views = None
+        for memory in (self._render_state.memory, self._decoder_state.memory):
+            memory[:] = [None] * len(memory)
 
     @torch.inference_mode()
     def step(self, condition: Condition, reference_images: Tensor,
@@ -320,7 +334,7 @@ def _text_embedding(folder: Path, config: GeneratorConfig, caption: str | None, 
         try:
             path = find_file(folder, TEXT_FILES, 'stored text embedding')
         except WeightsError as error:
-            raise WeightsError(f'{error}, or give a caption and the files of umT5 '
+            raise WeightsError(f'{error}, or have `inspatio caption` make it by the files of umT5 '
                                f'({TEXT_ENCODER_FILES[-1]} and the folder umt5-xxl)') from error
         return load_embedding(path, dim, length)
     return _embed(folder, caption, length, device)
@@ -348,7 +362,7 @@ class _Stopwatch:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._on_gpu = device.type == 'cuda'
+        self._device, self._on_gpu = device, device.type == 'cuda'
         self._laps: list[tuple[str, object]] = []
         self.skip()
 
@@ -360,7 +374,7 @@ class _Stopwatch:
         """End a stage."""
         if self._on_gpu:
             event = torch.cuda.Event(enable_timing=True)
-            event.record()
+            event.record(torch.cuda.current_stream(self._device))
             self._laps.append((name, event))
         else:
             self._laps.append((name, time.perf_counter()))

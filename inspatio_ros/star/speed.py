@@ -10,7 +10,6 @@ also rounds the large matrices on a GPU. docs/performance.md says what each is w
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import shutil
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from inspatio_ros.errors import ConfigurationError
+from inspatio_ros.spatial.splat_triton import runs_on
 from inspatio_ros.star.attention import attention, time_attention
 from inspatio_ros.star.float8 import to_float8
 
@@ -172,7 +172,7 @@ def _compile(pipeline: StarPipeline, speed: Speed, report: dict[str, Any]) -> No
 def compiler_lacking(device: torch.device) -> str:
     """Say what torch.compile lacks for a device; '' if nothing."""
     if device.type == 'cuda':
-        return '' if importlib.util.find_spec('triton') else 'the module triton is not installed'
+        return '' if runs_on(device) else 'Triton is missing, or finds no compiler or no GPU that it knows'
     compiler = os.environ.get('CXX', 'g++')
     return '' if shutil.which(compiler) else f'there is no C++ compiler ({compiler})'
 
