@@ -258,17 +258,16 @@ def test_a_moving_recording_that_leaves_makes_answers_of_the_block_before():
     np.testing.assert_array_equal(judged.answer[9:], ~judged.known[9:])
 
 
-def test_a_perfect_generator_gets_perfect_figures_and_a_shifted_one_a_camera_error():
+def test_a_perfect_generator_gets_perfect_figures_and_a_shifted_one_does_not():
     clip = wall_clip(np.array([0., 0.1]), SIDEWAYS)
     perfect = evaluate(one_clip_suite(clip), {'ours': Observed(Knowing(SIDEWAYS))}, quiet()).figures['candidates']
     assert perfect['ours']['psnr'] == perfect['truth']['psnr']
     assert perfect['ours']['warp_error'] == perfect['truth']['warp_error']
     assert perfect['smooth']['psnr']['holes'] < 40.
+    # Smooth stripes have no corners to go by: that is a failure, counted, and no pose.
+    assert perfect['ours']['camera']['failures'] == perfect['ours']['camera']['measured'] > 0
+    assert perfect['ours']['camera']['rotation_degrees'] is None
     off = evaluate(one_clip_suite(clip), {'ours': Observed(Knowing(SIDEWAYS, shift=4))}, quiet())
-    camera = off.figures['candidates']['ours']['camera']
-    # 4 of 80 pixels of focal length at 2 m: 0.1 m, or the turn that looks the same.
-    assert camera['failures'] == camera['measured'] or (
-        camera['translation_cm'] > 5. or camera['rotation_degrees'] > 1.5)
     assert off.figures['candidates']['ours']['psnr']['all'] < 25.
 
 

@@ -385,5 +385,11 @@ def test_pairs_are_written_where_training_finds_them(recording, tmp_path, capsys
     assert '1 clips written' in capsys.readouterr().out
     clips = ClipFolder(tmp_path / 'train')
     assert len(clips) == 1 and next(clips.batches(1)).truth.shape == (1, 21, 3, 128, 192)
+    # Another recording's lie beside them, and what is there already is not made again.
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / 'train').iterdir()}
+    other = write_recording(tmp_path / 'another wall')
+    assert main([arguments[0], str(other), *arguments[2:]]) == 0 and main([*arguments, '--count', '2']) == 0
+    assert len(list((tmp_path / 'train').iterdir())) == 3
+    assert all(path.stat().st_mtime_ns == before for path, before in made.items())
     assert main([*arguments[:1], str(tmp_path / 'nowhere'), *arguments[2:]]) == 1
     assert 'no usable real data' in capsys.readouterr().err

@@ -158,6 +158,9 @@ def test_a_trajectory_with_the_recording_s_clock_keeps_its_times() -> None:
     aligned = Trajectory(np.array([104., 105.]), sideways([0., 0.]))
     other = Trajectory(np.array([0., 1.]), sideways([0., 0.]))
     assert scene_times(recorded, aligned).tolist() == [104., 105.]
+    # Odometry was logged before the camera was.
+    earlier = Trajectory(np.array([99.5, 100.5, 101.5]), sideways([0., 0., 0.]))
+    assert scene_times(recorded, earlier).tolist() == [100., 100.5, 101.5]
     assert scene_times(recorded, other).tolist() == [100., 101.]
 
 

@@ -88,6 +88,12 @@ def test_nothing_is_made_that_nobody_hears():
         assert graph.node.camera.camera._ready.of['camera/points'].width == 0, 'no cloud was built'
 
 
+def test_images_can_be_made_though_nobody_hears_them():
+    with private_graph({'idle_unheard': False}) as graph:
+        graph.up()
+        graph.until(lambda: graph.node.worker.report().blocks > 1)
+
+
 def test_the_sample_is_shown_with_known_geometry_in_the_way():
     with private_graph({'reference': 'sample', 'clearance.enabled': True}) as graph:
         images = graph.listen(Image, 'camera/image_raw')
@@ -103,8 +109,10 @@ def test_the_sample_is_shown_with_known_geometry_in_the_way():
 
 
 @pytest.mark.skipif(tf.TFMessage is None, reason='tf2_msgs is not built')
-def test_transforms_lead_from_the_map_to_the_lens():
-    with private_graph() as graph:
+@pytest.mark.parametrize('mount', [None, ([0.1, 0.2, 0.5], [0., 0.3, 0.4])], ids=['reference', 'given'])
+def test_transforms_lead_from_the_map_to_the_lens(mount):
+    given = {} if mount is None else {'mount.source': 'given', 'mount.xyz': mount[0], 'mount.rpy': mount[1]}
+    with private_graph(given) as graph:
         moving, static = graph.listen(tf.TFMessage, '/tf'), graph.listen(tf.TFMessage, '/tf_static', latched=True)
         graph.up()
         graph.until(lambda: moving and static)
@@ -116,9 +124,17 @@ def test_transforms_lead_from_the_map_to_the_lens():
         for link in (('map', 'odom'), ('odom', 'base_link'), ('base_link', 'camera_link'),
                      ('camera_link', 'camera_optical_frame')):
             T = T @ matrix_of(links[link].transform)
-        start = graph.node._world.start
-        np.testing.assert_allclose(start.T_world_map @ T, graph.node._world.simulator.reference.T_world_camera[0],
-                                   atol=1e-6)
+        start, first = graph.node._world.start, graph.node._world.simulator.reference.T_world_camera[0]
+        if mount is None:
+            np.testing.assert_allclose(start.T_world_map @ T, first, atol=1e-6)
+            return
+        np.testing.assert_allclose((start.T_world_map @ T)[:3, 3], first[:3, 3], atol=1e-6)
+        link = matrix_of(links['base_link', 'camera_link'].transform)
+        np.testing.assert_allclose(link[:3, 3], mount[0], atol=1e-6)
+        # Fixed axes x, y, z as in URDF: pitched by 0.3 downwards, then turned left by 0.4.
+        forward = np.array([np.cos(0.3) * np.cos(0.4), np.cos(0.3) * np.sin(0.4), -np.sin(0.3)])
+        np.testing.assert_allclose(link[:3, 0], forward, atol=1e-6)
+        np.testing.assert_allclose(link[:3, 1], [-np.sin(0.4), np.cos(0.4), 0.], atol=1e-6)
 
 
 @pytest.mark.skipif(tf.TFMessage is None, reason='tf2_msgs is not built')

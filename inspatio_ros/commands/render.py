@@ -128,11 +128,13 @@ def describe(report: dict[str, Any]) -> str:
 def scene_times(reference: Reference, trajectory: Trajectory) -> np.ndarray:
     """Give the time in the recording's clock that each pose shows, float64 [N].
 
-    A trajectory recorded along with the recording has its clock; any other starts with the recording's first frame.
+    A trajectory recorded along with the recording has its clock: their times overlap, and its first is not just zero.
+    Before the recording began it shows the first state. Any other trajectory starts with the recording's first frame.
     """
     start, end = reference.times[0], reference.times[-1]
-    if start <= trajectory.times[0] <= end:
-        return trajectory.times
+    first, last = trajectory.times[0], trajectory.times[-1]
+    if start <= first <= end or (first and first < start <= last):
+        return np.maximum(trajectory.times, start)
     return trajectory.times - trajectory.times[0] + start
 
 

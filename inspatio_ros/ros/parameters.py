@@ -100,7 +100,7 @@ class Settings:
     frame_rate: float = _parameter(0., "frames per second; 0: the generator's own", bounds=(0., 120.))
     frames_per_block: int = _parameter(0, 'frames that the render generator makes at once; 0: its own choice',
                                        bounds=(0, 64))
-    speed: str = _parameter('exact', 'how nano and 1.3b are made fast: exact (the same numbers everywhere), compiled '
+    speed: str = _parameter('exact', 'how nano and 1.3b are made fast: exact (the same numbers on every CPU), compiled '
                             '(a minute at the first start), fast (8-bit on a CPU, compiled on a GPU), float8, plain',
                             choices=SPEEDS)
     texture: bool = _parameter(False, 'nano: texture in what is made up; it looks more like the scene, and is farther '

@@ -19,7 +19,7 @@ def to_uint8(image: Tensor, out: np.ndarray | None = None) -> np.ndarray:
     """Turn images float32 [F, 3, H, W] in [-1, 1] into uint8 RGB [F, H, W, 3] on the host: -1 is 0, 1 is 255.
 
     `out`: where to write them, if the images are on the CPU. One kernel there reads and writes every value once; torch
-    takes five passes and a strided copy for the same (docs/performance.md).
+    takes five passes and a strided copy for the same.
     """
     if image.device.type == 'cpu':
         source = image.contiguous().numpy()

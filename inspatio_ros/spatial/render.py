@@ -126,8 +126,7 @@ def contradicts(condition: Condition, image: Tensor, z_depth: Tensor, K_source: 
 
     A surface must not lie where the better view (`image` [F, 3, h, w] and the other arguments as in `splat`) looks
     through to a farther one. And depth sensors do not see black, shiny or transparent things: where the better view has
-    no depth, it still has a colour; a surface that the render puts there must have it, or it lies behind such a thing
-    (docs/performance.md says what this is worth on the office).
+    no depth, it still has a colour; a surface that the render puts there must have it, or it lies behind such a thing.
     """
     coords, z = project_pixels(condition.z_depth, K_target, np.linalg.inv(T_target_source), K_source)
     height, width = z_depth.shape[1:]

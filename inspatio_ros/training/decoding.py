@@ -156,7 +156,10 @@ class FinishStage:
 
 
 def gradient_energy(image: Tensor, mask: Tensor) -> float:
-    """Give the sum of squared differences between neighbouring hole pixels of [..., 3, H, W]; `mask` is 0 in holes."""
+    """Give the sum of squared differences between neighbouring hole pixels of [..., 3, H, W]; `mask` is 0 in holes.
+
+    Of every colour by itself: what training is watched by. Evaluation counts differences of brightness.
+    """
     holes, energy = 1 - mask, 0.
     for dim in (-1, -2):
         size = image.shape[dim] - 1

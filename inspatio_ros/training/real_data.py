@@ -16,6 +16,7 @@ Frames that figures are measured on are never trained on, in any recording: see 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -437,7 +438,10 @@ def _starts(recording: RgbdFrames, count: int, stride: int) -> list[int]:
 
 def write_pairs(paths: Sequence[Path], output: Path, count: int, width: int, height: int, blocks: Sequence[int],
                 frame_rate: float, seed: int = 0) -> int:
-    """Write `count` pair clips of RGB-D folders beside the synthetic clips; gives how many of them were skipped."""
+    """Write `count` pair clips of RGB-D folders beside the synthetic clips, less those that are there already.
+
+    Gives how many were skipped, because they cannot be made.
+    """
     sources, skipped = open_sources(paths)
     recordings = []
     for source in sources:
@@ -453,17 +457,25 @@ def write_pairs(paths: Sequence[Path], output: Path, count: int, width: int, hei
     for index in range(count):
         rng = np.random.default_rng((seed, index))
         recording = recordings[int(rng.integers(len(recordings)))]
+        path = output / _clip_name(recording, seed, index)
+        if path.exists():
+            continue
         try:
             clip = pair_clip(recording, rng, width, height, blocks, frame_rate)
         except RecordingError as error:
             print(f'skipped: {error}', file=sys.stderr)
             bad += 1
             continue
-        # The name that training/data.py looks for, apart from those of seeds.
-        save_clip(output / f'clip_real_{index:07d}.safetensors', clip, {'recording': Path(recording.name).name})
+        save_clip(path, clip, {'recording': Path(recording.name).name})
     if bad == count:
         raise RecordingError(f'no clip could be made of {", ".join(map(str, paths))}')
     return bad
+
+
+def _clip_name(recording: RgbdFrames, seed: int, index: int) -> str:
+    """Give the name of a clip: one that training/data.py looks for, apart from those of seeds and other recordings."""
+    name = re.sub(r'[^A-Za-z0-9]+', '-', Path(recording.name).resolve().name)
+    return f'clip_real_{name}_{seed}_{index:07d}.safetensors'
 
 
 def _with_depth(source: FrameSource) -> RgbdFrames:
