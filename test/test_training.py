@@ -187,7 +187,7 @@ def test_weights_without_texture_are_given_it(data, tmp_path):
             } == after.keys() - before.keys()
 
 
-def test_weights_are_trained_on_where_they_ended(data, tmp_path):
+def test_weights_are_trained_on_where_they_ended(data, tmp_path, capsys):
     once = TrainerConfig(steps=1, batch_size=2, learning_rate=1e-9)
     plan = Plan(TINY, replace(LOSS, local_start=True), {'autoencoder': once, 'initialisation': once}, 0)
     train(plan, 'all', data, tmp_path / 'run')
@@ -206,6 +206,12 @@ def test_weights_are_trained_on_where_they_ended(data, tmp_path):
     about = load_tensors(tmp_path / 'on' / 'weights' / 'transformer.safetensors')[1]['started_from']
     assert about['folder'] == 'weights' and about['licence'] == 'Apache-2.0' and about['steps'] == {
         'autoencoder': 1, 'initialisation': 1}
+    # The same command goes on; with other weights it would only claim to have started from them.
+    assert main([*command, 'initialisation']) == 0
+    train(replace(plan, seed=1), 'all', data, tmp_path / 'other')
+    capsys.readouterr()
+    assert main([*command[:9], str(tmp_path / 'other' / 'weights'), *command[10:], 'initialisation']) == 1
+    assert 'started_from: wanted' in capsys.readouterr().err
 
 
 def test_ctrl_c_ends_in_one_line_and_the_last_checkpoint_stays(data, tmp_path, monkeypatch, capsys):

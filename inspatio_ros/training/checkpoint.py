@@ -17,8 +17,10 @@ from inspatio_ros.star.checkpoint import save_tensors as write_safetensors
 
 #: Checkpoints that stay on disk: the newest, and the one before it should the newest be damaged.
 KEPT = 2
+#: What a description says of the weights that a stage started from, where it did not start from nothing.
+STARTED_FROM = 'started_from'
 #: Groups of a description that it did not always have.
-LATER = ('loss', 'encoding')
+LATER = ('loss', 'encoding', STARTED_FROM)
 
 
 class CheckpointError(InspatioError):
@@ -94,10 +96,11 @@ def first_difference(wanted: dict[str, Any], found: dict[str, Any], prefix: str 
 def of_another_configuration(wanted: dict[str, Any], found: dict[str, Any]) -> str | None:
     """Name the first setting in which a checkpoint's description is not the wanted one; see `first_difference`.
 
-    Checkpoints of before say nothing of LATER groups, and are not asked for them.
+    Checkpoints of before say nothing of LATER groups, and are not asked for them. Who goes on need not say again what
+    weights it all began with.
     """
     return first_difference({name: value for name, value in wanted.items() if name in found or name not in LATER},
-                            found)
+                            {name: value for name, value in found.items() if name in wanted or name != STARTED_FROM})
 
 
 def tensors_of(module: torch.nn.Module, prefix: str) -> dict[str, Tensor]:

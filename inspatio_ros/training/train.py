@@ -15,6 +15,7 @@ import torch
 
 from inspatio_ros.config import GeneratorConfig, from_dict, to_dict
 from inspatio_ros.errors import ConfigurationError
+from inspatio_ros.training.checkpoint import STARTED_FROM
 from inspatio_ros.training.config_file import BASE, read_yaml
 from inspatio_ros.training.data import ClipFolder, ClipSource
 from inspatio_ros.training.decoding import FinishStage
@@ -47,7 +48,7 @@ from inspatio_ros.training.stages import (
 from inspatio_ros.training.teachers import TeacherConfig
 from inspatio_ros.training.texture import TextureStage
 from inspatio_ros.training.trainer import Trainer, TrainerConfig
-from inspatio_ros.training.widen import origin, start_from
+from inspatio_ros.training.widen import digest, origin, start_from
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,10 @@ def train(plan: Plan, stage: str, data: Path, output: Path, device: str = 'cpu',
 def _train_on(plan: Plan, stage: str, clips: ClipSource, held_out: ClipSource, output: Path, device: str,
               stop_after: float, real: Sequence[Path], weights: Path | None) -> Networks:
     networks = Networks(plan.generator, device, plan.seed, plan.ablation)
+    started_from = {}
     if weights:
         start_from(networks, weights)
+        started_from = {STARTED_FROM: digest(weights)}
     encoded = EncodedClips(networks, clips, plan.encoding, plan.seed, output / 'latents')
     further = FurtherStages(networks, encoded, held_out, plan.teacher, plan.jdmd, real, weights)
     if stage not in ('all', *plan.stages):
@@ -155,7 +158,8 @@ def _train_on(plan: Plan, stage: str, clips: ClipSource, held_out: ClipSource, o
         source = encoded if name in LATENT_STAGES else clips
         made = STAGES[name](networks, source, held_out, plan.loss) if name in STAGES else further.make(
             name, name in wanted)
-        trainer = ScaledTrainer(made, plan.stages[name], output / name, device, _description(plan, name), plan.scale)
+        description = {**_description(plan, name), **(started_from if name in wanted else {})}
+        trainer = ScaledTrainer(made, plan.stages[name], output / name, device, description, plan.scale)
         if name in wanted:
             trainer.run(stop_after)
             if name == TEACHER_OF['vis'] and rank() == 0:

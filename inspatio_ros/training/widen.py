@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from functools import partial
 from pathlib import Path
@@ -79,6 +80,15 @@ def origin(folder: Path) -> dict[str, Any]:
     metadata = TensorFile(find_file(folder, TRANSFORMER_FILES, 'transformer')).metadata
     said = {name: json.loads(metadata[name]) for name in ORIGIN if name in metadata}
     return {'folder': folder.resolve().name, **said}
+
+
+def digest(folder: Path) -> str:
+    """Give what tells weights to start from apart from others: twelve digits of a sum over both networks' files."""
+    total = hashlib.sha256()
+    for names, what in ((TRANSFORMER_FILES, 'transformer'), (AUTOENCODER_FILES, 'autoencoder')):
+        with find_file(folder, names, what).open('rb') as file:
+            total.update(hashlib.file_digest(file, 'sha256').digest())
+    return total.hexdigest()[:12]
 
 
 def load_widened(transformer: DiffusionTransformer, path: str | Path) -> None:
