@@ -323,7 +323,7 @@ def test_averages_follow_only_what_has_moved(data, tmp_path):
     assert not torch.equal(trainer.ema[name], before[name])
 
 
-def test_weights_stand_in_for_the_real_teacher_alone(data, tmp_path):
+def test_weights_stand_in_for_the_real_teacher_alone(data, tmp_path, capsys):
     networks, clips = Networks(TINY), ClipFolder(data / 'train')
     export(networks, tmp_path, {})
     encoded = EncodedClips(networks, clips, EncodingConfig())
@@ -339,7 +339,12 @@ def test_weights_stand_in_for_the_real_teacher_alone(data, tmp_path):
             with pytest.raises(ConfigurationError, match=f'stage {missing}, .* or start from --weights'):
                 further.make('jdmd', will_train=True)
         else:
-            assert further.make('jdmd', will_train=True).scores.keys() == {'vis', 'ctrl'}
+            further.jdmd = JdmdConfig(guidance=3.)
+            stage = further.make('jdmd', will_train=True)
+            assert stage.scores.keys() == {'vis', 'ctrl'}
+            # What stands in was never trained without a caption, so there is nothing to guide it away from.
+            assert stage._guidance == {'vis': 1., 'ctrl': 3.}
+            assert 'real_teacher are not guided' in capsys.readouterr().err
 
 
 # From the command line

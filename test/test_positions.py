@@ -145,6 +145,16 @@ def test_a_mirrored_clip_has_mirrored_positions(tmp_path):
         torch.testing.assert_close(getattr(mirrored, name), wanted, atol=1e-4, rtol=0)
 
 
+def test_a_mirrored_camera_has_its_axis_as_far_from_the_other_side(tmp_path):
+    save_clip(tmp_path / 'clip_1.safetensors', small_clip(0), {})
+    clip = next(ClipFolder(tmp_path).batches(1))
+    clip.views.K[:, 0, 2] += 3.
+    width = clip.truth.shape[-1]
+    found = {float(augment(clip, torch.Generator().manual_seed(seed)).views.K[0, 0, 2]) for seed in range(8)}
+    axis = float(clip.views.K[0, 0, 2])
+    assert found == {axis, width - 1 - axis} and axis != (width - 1) / 2
+
+
 class MovedReference(WorldSimulator):
     """A simulator whose generator is told that the recording was made elsewhere."""
 

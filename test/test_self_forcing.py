@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from inspatio_ros.evaluation.ablation import AblatedBlocks
 from inspatio_ros.star.presets import TINY, TINY_GUIDED
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.self_forcing import Conditions, RollOut, draw_noise
@@ -128,3 +129,14 @@ def test_context_can_be_left_out_of_the_gradient():
     dataclasses.replace(roll_out, train_context=True).backpropagate(latents, torch.ones_like(latents))
     key = 'blocks.0.self_attn.k.weight'
     assert not torch.allclose(without[key], gradients(networks)[key])
+
+
+@pytest.mark.parametrize('without', [set(), {'history'}])
+def test_what_is_left_out_of_the_cache_is_left_out_where_there_is_no_reference(without):
+    networks, roll_out = make(reference=False)
+    blocks = AblatedBlocks(networks.blocks, without)
+    given = dataclasses.replace(roll_out, blocks=blocks)
+    latents = given.generate()
+    other = torch.cat([latents[:, :networks.frames] + 1., latents[:, networks.frames:]], dim=1)
+    again = [list(given.recompute(history))[1] for history in (latents, other)]
+    assert torch.equal(*again) == bool(without)

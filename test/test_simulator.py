@@ -7,6 +7,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -368,3 +369,17 @@ def test_the_sample_opens_and_shows_itself() -> None:
     known = block.mask[0] > 0
     assert known.mean() > 0.95
     assert psnr(block.image[0], image, known) > 24.
+
+
+def test_closing_lets_go_of_the_networks_at_once() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        pipeline = StarPipeline.random(replace(TINY_GUIDED, width=48, height=32))
+        simulator, network = WorldSimulator(Wall(), pipeline, device='cpu'), weakref.ref(pipeline.transformer)
+        del pipeline
+        assert network() is not None
+        simulator.close()
+        assert network() is None
+    finally:
+        gc.enable()

@@ -216,6 +216,14 @@ def test_kernels_are_timed_and_those_that_cannot_run_say_why():
     assert 'cudnn' in ruled_out and all(ruled_out.values())
 
 
+def test_the_plain_formula_is_not_timed_where_its_scores_would_fill_the_memory(monkeypatch):
+    from inspatio_ros.star import attention as module
+    monkeypatch.setattr(module, '_MOST_SCORES', 2 * 4 * 16 * 48 * 3 - 1)
+    timings = {t.name: t for t in time_attention(16, 48, 3, 16, CPU, torch.float32, repeats=1)}
+    assert timings['math'].milliseconds is None and timings['math'].reason.startswith('its scores take ')
+    assert timings['default'].milliseconds is not None
+
+
 def test_a_kernel_that_computes_something_else_is_not_taken(monkeypatch):
     from inspatio_ros.star import attention as module
     right = module.attend

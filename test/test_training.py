@@ -32,6 +32,7 @@ from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.optimizers import OPTIMIZERS
 from inspatio_ros.training.pca import start_from_components
 from inspatio_ros.training.stages import JointStage, LossConfig
+from inspatio_ros.training.teachers import _mean
 from inspatio_ros.training.train import ENCODED_STAGES, STAGES, Plan, main, read_plan, train
 from inspatio_ros.training.trainer import Trainer, TrainerConfig, TrainingError
 
@@ -490,3 +491,7 @@ def test_metadata_of_weights_names_what_the_clips_were_made_from(tmp_path, clips
         save_clip(tmp_path / f'clip_{name}.safetensors', clip, about)
     assert ClipFolder(tmp_path).description() == (
         '3 clips of procedural scenes, seeds 7-8, 11; 1 clips of the recording office')
+
+
+def test_a_teacher_s_held_out_error_is_a_mean_over_clips_and_not_over_batches():
+    assert _mean([(4, {'error': 1.}), (1, {'error': 6.})]) == {'error': 2.}
