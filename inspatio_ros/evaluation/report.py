@@ -30,7 +30,7 @@ _COLUMNS = (
     ('PSNR other frame', ('psnr_of_answers', ANOTHER_FRAME), 2),
     ('PSNR block before', ('psnr_of_answers', BLOCK_BEFORE), 2),
     ('revisit all', ('revisit', 'all', 'psnr'), 2), ('revisit holes', ('revisit', 'holes', 'psnr'), 2),
-    ('SSIM all', ('ssim', 'all'), 3), ('SSIM holes', ('ssim', 'holes'), 3),
+    ('SSIM all', ('ssim', 'all'), 3), ('SSIM known', ('ssim', 'known'), 3), ('SSIM holes', ('ssim', 'holes'), 3),
     ('sharp', ('gradient_energy_in_holes',), 2), ('Frechet', ('frechet_distance',), 3),
     ('warp all', ('warp_error', 'all'), 2), ('warp holes', ('warp_error', 'holes'), 2),
     ('rot °', ('camera', 'rotation_degrees'), 3), ('trans cm', ('camera', 'translation_cm'), 2),

@@ -60,21 +60,23 @@ def _scenes(figures: dict[str, Any]) -> Iterator[Target]:
         yield Target(f'whole images, dB over {fill} fill', _over(candidates, figures, fill, 'all'), least)
     yield Target('known pixels, dB over the render', _over(candidates, figures, 'smooth', 'known'), -0.1)
     yield Target('holes, dB over nearest fill', _over(candidates, figures, 'nearest', 'holes'), 1.5)
-    # What the distillation is for; texture comes after generation, and is its own figure.
-    sharp = candidates.get(f'{figures["generator"]} {TEXTURE}', ours)
-    with_it = '' if sharp is ours else ', with texture'
-    yield Target(f"gradient energy in holes, share of the truth's{with_it}", sharp['gradient_energy_in_holes'], *SHARP)
-    if with_it:
-        yield Target('holes, with texture, dB over those without', _difference(sharp, ours, 'psnr', 'holes'), -0.5)
+    yield from _likeness('', ours, smooth)
+    # Texture comes after generation; the same is asked of it, and it must not cost more than it is worth.
+    textured = candidates.get(f'{figures["generator"]} {TEXTURE}')
+    if textured:
+        yield from _likeness(', with texture', textured, smooth)
+        yield Target('holes, with texture, dB over those without', _difference(textured, ours, 'psnr', 'holes'), -0.5)
         yield Target('Frechet distance of latents, with texture, share of that without',
-                     _ratio(sharp, ours, 'frechet_distance'), most=1.)
-        yield Target("Frechet distance of latents, share of smooth fill's", _ratio(ours, smooth, 'frechet_distance'),
-                     most=1.)
-    yield Target(f"Frechet distance of latents, share of smooth fill's{with_it}",
-                 _ratio(sharp, smooth, 'frechet_distance'), most=0.5)
+                     _ratio(textured, ours, 'frechet_distance'), most=1.)
     yield Target('camera error, median rotation in degrees', ours['camera']['rotation_degrees'], most=0.5)
     yield Target('camera error, median translation in % of scene depth',
                  ours['camera']['translation_percent_of_depth'], most=2.)
+
+
+def _likeness(with_it: str, ours: dict[str, Any], smooth: dict[str, Any]) -> Iterator[Target]:
+    yield Target(f"gradient energy in holes, share of the truth's{with_it}", ours['gradient_energy_in_holes'], *SHARP)
+    yield Target(f"Frechet distance of latents, share of smooth fill's{with_it}",
+                 _ratio(ours, smooth, 'frechet_distance'), most=0.5)
 
 
 def _memory(figures: dict[str, Any]) -> Iterator[Target]:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,13 @@ class CheckpointFolder:
             except CheckpointError as error:
                 aside = path.with_suffix('.damaged')
                 path.replace(aside)
-                print(f'{error}; set aside as {aside.name}, going on from the one before')
+                print(f'{error}; set aside as {aside.name}, {taken_instead(self.paths())}')
         return None
+
+
+def taken_instead(left: Sequence[Path]) -> str:
+    """Say in words what is taken instead of a damaged checkpoint, where these are left, the oldest first."""
+    return f'going on from {left[-1].name}' if left else 'there is none before it: its stage begins anew'
 
 
 def first_difference(wanted: dict[str, Any], found: dict[str, Any], prefix: str = '') -> str | None:

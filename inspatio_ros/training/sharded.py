@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 
-from inspatio_ros.training.checkpoint import KEPT, CheckpointError
+from inspatio_ros.training.checkpoint import KEPT, CheckpointError, taken_instead
 
 #: Step and configuration of a checkpoint; written last, so a folder that has it was finished.
 ABOUT_FILE = 'about.json'
@@ -87,7 +87,8 @@ class ShardedFolder:
         def rename() -> None:
             shutil.rmtree(aside, ignore_errors=True)
             path.replace(aside)
-            print(f'{path} cannot be read ({error}); set aside as {aside.name}, going on from the one before')
+            print(f'{path} cannot be read ({error}); set aside as {aside.name}, '
+                  f'{taken_instead(sharded_paths(self.folder))}')
 
         _all_do(lambda: _first_does(rename))
 

@@ -237,15 +237,31 @@ class Trainer:
     @contextlib.contextmanager
     def _writer(self) -> Iterator[Any]:
         from torch.utils.tensorboard import SummaryWriter
-        writer = SummaryWriter(str(self.output), purge_step=self.step)
+        with self._curves():
+            writer = SummaryWriter(str(self.output), purge_step=self.step)
         try:
             yield writer
-        finally:
+        except BaseException:
+            # What ended training is what is told.
+            with contextlib.suppress(OSError):
+                writer.close()
+            raise
+        with self._curves():
             writer.close()
 
+    @contextlib.contextmanager
+    def _curves(self) -> Iterator[None]:
+        """Turn what goes wrong while curves are written into one sentence: a full disk shows itself there first."""
+        try:
+            yield
+        except OSError as error:
+            raise TrainingError(f'the curves of stage {self.stage.name} cannot be written to {self.output} ({error}); '
+                                'make room there, and the same command goes on from the last checkpoint') from error
+
     def _log(self, writer: Any, figures: dict[str, float]) -> None:
-        for name, value in figures.items():
-            writer.add_scalar(f'{self.stage.name}/{name}', value, self.step)
+        with self._curves():
+            for name, value in figures.items():
+                writer.add_scalar(f'{self.stage.name}/{name}', value, self.step)
         held_out = [f'{name[9:]} {value:.3f}' for name, value in figures.items() if name.startswith('held_out/')]
         if held_out:
             from tqdm import tqdm
