@@ -25,7 +25,7 @@ from launch import LaunchContext, LaunchDescription
 NAME = 'inspatio'
 
 #: Arguments that override a parameter of the node if, and only if, they are given.
-OVERRIDES = ('reference', 'use_sim_time', 'autostart')
+OVERRIDES = ('reference', 'frame_prefix', 'use_sim_time', 'autostart')
 BOOLEANS = {'true': True, 'false': False}
 
 ARGUMENTS = [
@@ -34,6 +34,8 @@ ARGUMENTS = [
     DeclareLaunchArgument('params_file', default_value='', description="the node's parameters (YAML): a file, or the "
                           "name of an example in this package's config folder, such as sample.yaml"),
     DeclareLaunchArgument('namespace', default_value='', description='namespace of the node, its topics and RViz'),
+    DeclareLaunchArgument('frame_prefix', default_value='', description="put before every frame id, such as 'robot1/'; "
+                          'empty: as in params_file. Robots that share one /tf need one each'),
     DeclareLaunchArgument('use_sim_time', default_value='', choices=['', *BOOLEANS],
                           description='true: follow /clock; empty: as in params_file'),
     DeclareLaunchArgument('autostart', default_value='', choices=['', *BOOLEANS],
@@ -91,6 +93,7 @@ def start(context: LaunchContext) -> list[Node]:
     if given('use_rviz') == 'true':
         view = PathJoinSubstitution([FindPackageShare('inspatio_ros'), 'rviz', 'inspatio.rviz'])
         sim_time = [{'use_sim_time': overrides['use_sim_time']}] if 'use_sim_time' in overrides else []
+        fixed = ['-f', f'{given("frame_prefix")}map'] if given('frame_prefix') else []
         nodes.append(Node(package='rviz2', executable='rviz2', name='rviz', namespace=given('namespace'),
-                          arguments=['-d', view], parameters=sim_time, output='log'))
+                          arguments=['-d', view, *fixed], parameters=sim_time, output='log'))
     return nodes

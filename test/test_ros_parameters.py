@@ -27,6 +27,9 @@ from inspatio_ros.ros.parameters import CONFIGURE, LIVE, START, specs  # noqa: E
     ('cmd_vel_timeout', 1, 'write 1.0, not 1'),
     ('cmd_vel_timeout', float('nan'), 'is not a finite number'),
     ('mount.xyz', [0., 1.], 'has 2 numbers; it takes 3'),
+    ('frame_prefix', '/robot1/', "'/robot1/map'.* begins with a slash, .* leave it out of frame_prefix"),
+    ('frames.base', '', 'frames.base is empty'),
+    ('frames.odom', 'map', "frames.map and frames.odom are both 'map'"),
 ])
 def test_bad_parameter_at_start_is_refused_with_the_good_ones(name, value, reason):
     with pytest.raises(ConfigurationError, match=reason), private_graph({name: value}):

@@ -161,6 +161,17 @@ def test_transforms_can_be_left_to_others():
         assert not moving
 
 
+@pytest.mark.skipif(tf.TFMessage is None, reason='tf2_msgs is not built')
+def test_the_map_can_be_left_to_slam_and_the_mount_to_the_robots_description():
+    with private_graph({'publish_map_tf': False, 'publish_mount_tf': False}) as graph:
+        moving, static = graph.listen(tf.TFMessage, '/tf'), graph.listen(tf.TFMessage, '/tf_static', latched=True)
+        graph.up()
+        graph.until(lambda: len(moving) > 5)
+        assert {(t.header.frame_id, t.child_frame_id) for message in moving for t in message.transforms} == {
+            ('odom', 'base_link')}
+        assert not static
+
+
 def test_map_is_latched_and_saved(tmp_path):
     pytest.importorskip('open3d', exc_type=ImportError)
     path = tmp_path / 'deep' / 'room.ply'

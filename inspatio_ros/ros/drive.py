@@ -123,6 +123,11 @@ class OdometryDrive:
         return self._path.dropped
 
     @property
+    def newest_stamp(self) -> int | None:
+        """Stamp of the newest pose, nanoseconds."""
+        return self._path.newest_stamp
+
+    @property
     def lag(self) -> float:
         """Seconds between the newest pose and the next frame to be planned; 0 if it is still to come."""
         return self._path.lag

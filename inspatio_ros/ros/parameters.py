@@ -149,7 +149,10 @@ class Settings:
     frames_camera: str = _parameter('camera_link', 'the camera, x forward', START, name='frames.camera')
     frames_optical: str = _parameter('camera_optical_frame', 'the camera, z forward', START, name='frames.optical')
 
-    publish_tf: bool = _parameter(True, 'map -> odom, and in twist mode odom -> base_link; the mount is always static')
+    publish_tf: bool = _parameter(True, 'map -> odom, and in twist mode odom -> base_link')
+    publish_map_tf: bool = _parameter(True, 'with publish_tf: map -> odom; false where SLAM or localisation says it')
+    publish_mount_tf: bool = _parameter(True, 'base_link -> camera_link -> camera_optical_frame, once; false where the '
+                                        "robot's own description says it")
     publish_odom: bool = _parameter(True, 'twist: publish the integrated pose on odom')
     publish_clock: bool = _parameter(False, 'twist: publish /clock, which advances by one period with each frame')
     real_time_factor: float = _parameter(1., 'with publish_clock: simulated seconds per second at most; 0: as fast as '
@@ -183,6 +186,21 @@ class Settings:
         return self.frame_prefix + getattr(self, f'frames_{name}')
 
 
+def check_frames(settings: Settings) -> None:
+    """Raise ConfigurationError for frame ids that tf2 would not take."""
+    seen: dict[str, str] = {}
+    for name in ('map', 'odom', 'base', 'camera', 'optical'):
+        parameter, frame = f'frames.{name}', settings.frame_id(name)
+        if not getattr(settings, f'frames_{name}'):
+            raise ConfigurationError(f'parameter {parameter} is empty; every frame needs a name')
+        if frame.startswith('/'):
+            raise ConfigurationError(f'frame {frame!r} ({parameter}) begins with a slash, which tf2 refuses; leave it '
+                                     f'out of {"frame_prefix" if settings.frame_prefix else parameter}')
+        if frame in seen:
+            raise ConfigurationError(f'parameters {seen[frame]} and {parameter} are both {frame!r}; frames must differ')
+        seen[frame] = parameter
+
+
 def specs() -> dict[str, Spec]:
     """Give what is known of each parameter, by its field in Settings."""
     return {item.name: dataclasses.replace(item.metadata['spec'], name=item.metadata['spec'].name or item.name)
@@ -207,6 +225,7 @@ class Parameters:
         node.add_on_set_parameters_callback(self._judge)
         values = {name: self._declare(node, name) for name in self._specs}
         self.settings = Settings(**values)
+        check_frames(self.settings)
         self._declared = True
         node.add_post_set_parameters_callback(self._take)
 

@@ -1,6 +1,9 @@
 # Copyright 2026 The inspatio_ros authors
 # SPDX-License-Identifier: Apache-2.0
-"""Transforms: map -> odom -> base_link with each frame, base_link -> camera_link -> optical once.
+"""Transforms: map -> odom -> base_link, base_link -> camera_link -> optical once.
+
+Where the robot is moved by us, all of it is said with each frame. Where it follows odometry, map -> odom is said for
+the newest odometry too: frames come later than that, and what else the robot sees should not have to wait for them.
 
 TFMessage is published directly. It comes from tf2_msgs, which every ROS installation has; where ROS is pip wheels it
 has to be built, and without it the node runs on and says that TF is off.
@@ -44,9 +47,13 @@ class TransformPublisher:
         self._T_base_camera_link = start.T_base_camera_link
         #: map -> odom as published last: the matrix, the frame and the message. It hardly ever changes.
         self._aligned: tuple[np.ndarray, str, TransformStamped] | None = None
+        #: Nanoseconds up to which map -> odom was said.
+        self._said = 0
 
     def publish_static(self, stamp: Time) -> None:
-        """Say how the camera is mounted; who comes later hears it too."""
+        """Say how the camera is mounted, unless the robot's own description does; who comes later hears it too."""
+        if not self._settings.publish_mount_tf:
+            return
         names = self._settings.frame_id
         self._static.publish(TFMessage(transforms=[
             to_transform(self._T_base_camera_link, names('base'), names('camera'), stamp),
@@ -56,20 +63,44 @@ class TransformPublisher:
         """Say where the robot is in a frame.
 
         odom -> base_link is ours only where the robot is moved by us; where it follows odometry, whoever publishes that
-        publishes the transform too.
+        publishes the transform too. map -> odom is ours unless something else finds out where the robot is.
         """
         if not self._settings.publish_tf:
             return
         stamp, names = to_stamp(stamp_ns), self._settings.frame_id
-        if self._aligned is None or self._aligned[0] is not frame.T_map_odom or self._aligned[1] != odom_frame:
-            self._aligned = (frame.T_map_odom, odom_frame,
-                             to_transform(frame.T_map_odom, names('map'), odom_frame, stamp))
-        alignment = self._aligned[2]
-        alignment.header.stamp = stamp
-        transforms = [alignment]
+        transforms = []
+        if self._settings.publish_map_tf:
+            anew = self._align(frame.T_map_odom, odom_frame)
+            # In order, as tf2 wants it; what odometry was said up to holds between as well.
+            if anew or stamp_ns > self._said:
+                transforms.append(self._alignment_at(stamp_ns))
         if self._with_base:
             transforms.append(make_transform(*frame.odom_pose, odom_frame, names('base'), stamp))
-        self._moving.publish(TFMessage(transforms=transforms))
+        if transforms:
+            self._moving.publish(TFMessage(transforms=transforms))
+
+    def keep_up(self, stamp_ns: int | None) -> None:
+        """Say that map -> odom is still what it was, up to a stamp; nothing if it is not known or was said already."""
+        if self._aligned is not None and stamp_ns is not None and stamp_ns > self._said:
+            self._moving.publish(TFMessage(transforms=[self._alignment_at(stamp_ns)]))
+
+    def suspend(self) -> None:
+        """Say nothing of map -> odom before the next frame, which brings another one."""
+        self._aligned = None
+
+    def _align(self, T_map_odom: np.ndarray, odom_frame: str) -> bool:
+        """Note map -> odom; say whether it is another one than before."""
+        if self._aligned is not None and self._aligned[0] is T_map_odom and self._aligned[1] == odom_frame:
+            return False
+        self._aligned = (T_map_odom, odom_frame,
+                         to_transform(T_map_odom, self._settings.frame_id('map'), odom_frame, to_stamp(0)))
+        return True
+
+    def _alignment_at(self, stamp_ns: int) -> TransformStamped:
+        self._said = stamp_ns
+        alignment = self._aligned[2]
+        alignment.header.stamp = to_stamp(stamp_ns)
+        return alignment
 
     def destroy(self, node: LifecycleNode) -> None:
         """Take the publishers from the node."""

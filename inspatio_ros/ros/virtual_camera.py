@@ -162,8 +162,16 @@ class VirtualCamera:
     def reset(self) -> None:
         """Go back to the start."""
         self._worker.reset()
+        self._forget_shown()
+
+    def _forget_shown(self) -> None:
         self._motion.forget()
         self._shown = None
+        self._suspend_alignment()
+
+    def _suspend_alignment(self) -> None:
+        if self._tf is not None:
+            self._tf.suspend()
 
     def recover(self) -> None:
         """Have the generator begin anew, where the robot was last seen; call it before `activate`."""
@@ -191,6 +199,10 @@ class VirtualCamera:
         if status is not PushStatus.ACCEPTED:
             stamp = to_nanoseconds(header.stamp) / NANOSECONDS
             self._warn(status.name, f'{_ODOMETRY_WARNINGS[status]} (stamp {stamp:.3f} s)')
+        if status is PushStatus.RESTARTED:
+            # Whoever listens is in the new time already: frames of the old one would spoil it.
+            self._worker.drop()
+            self._forget_shown()
         if status.is_kept:
             self._odom_frame = header.frame_id or self.settings.frame_id('odom')
             self._last_odometry = time.monotonic()
@@ -221,6 +233,7 @@ class VirtualCamera:
         T_map_base = upright(T)
         T_map_base[2, 3] = self._world.start.T_map_base[2, 3]
         self._worker.move_to(T_map_base, self._shown[1] if self._shown else None)
+        self._suspend_alignment()
 
     def seconds_since_odometry(self) -> float:
         """Give how long ago the last usable odometry came, or since when it is waited for, by the machine's clock."""
@@ -244,6 +257,12 @@ class VirtualCamera:
             frame = self._worker.take()
             if frame is not None:
                 self.show(frame, stamp)
+        self._keep_up_alignment()
+
+    def _keep_up_alignment(self) -> None:
+        """Say map -> odom for the newest odometry, so that a lidar's points need not wait for the next image."""
+        if self._tf is not None and isinstance(self._world.drive, OdometryDrive):
+            self._tf.keep_up(self._world.drive.newest_stamp)
 
     def _listen_in(self) -> None:
         """Tell the worker whether images are worth making."""

@@ -105,6 +105,10 @@ class Worker:
         """Go back to the start with the next block; frames that wait, or are still made, are forgotten."""
         self._leave(lambda: self._world.reset())
 
+    def drop(self) -> None:
+        """Show no frame that waits, or is still made: its time is over."""
+        self._leave(lambda: None)
+
     def move_to(self, T_map_base: np.ndarray, T_odom_base: np.ndarray | None = None) -> None:
         """Go on from another pose with the next block; frames that wait, or are still made, are forgotten.
 

@@ -202,6 +202,7 @@ class TwistDriver:
             self._twist = np.zeros(6)
             self._command = np.zeros(6)
             self._command_stamp = -math.inf
+            self._asked = -math.inf
             self._at_pose = True
 
     def command(self, twist: Sequence[float] | np.ndarray, stamp: float) -> bool:
@@ -220,14 +221,17 @@ class TwistDriver:
         """Give the next `count` frames: base poses in the map [count, 4, 4] and velocities in base_link [count, 6].
 
         `now` in seconds, of the clock that stamps commands. Whether the command still counts is decided here, once: a
-        command within `timeout` of `now` is held for all frames asked for, as nobody can know the one that follows it
-        yet; else the robot brakes to a stand.
+        command within `timeout` of `now`, or that came since frames were asked for last, is held for all frames asked
+        for, as nobody can know the one that follows it yet; else the robot brakes to a stand. (A single command counts
+        for one block of frames, however much longer than `timeout` that is.)
         """
         if count < 1 or not frame_rate > 0:
             raise ValueError(f'cannot advance {count} frames at {frame_rate} frames per second')
         poses, twists = np.empty((count, 4, 4)), np.empty((count, 6))
         with self._lock:
-            fresh = abs(now - self._command_stamp) <= self.timeout
+            unheeded = self._asked < self._command_stamp <= now
+            fresh = unheeded or abs(now - self._command_stamp) <= self.timeout
+            self._asked = now
             # Clipped here, so that limits changed since the command came hold for it too.
             wanted = self.limits.clip(self._command) if fresh else np.zeros(6)
             for i in range(count):
