@@ -21,6 +21,7 @@ from inspatio_ros.config import TransformerConfig
 from inspatio_ros.errors import ConfigurationError, WeightsError
 from inspatio_ros.star.presets import TINY_GUIDED
 from inspatio_ros.star.transformer import DiffusionTransformer
+from inspatio_ros.training import sharded
 from inspatio_ros.training.checkpoint import CheckpointError, CheckpointFolder
 from inspatio_ros.training.distributed import (
     ScaleConfig,
@@ -129,8 +130,16 @@ def check_views(folder):
             part.write_bytes(b'')
         CheckpointFolder(folder / 'alone' / 'checkpoints').save(1, {'x': torch.zeros(1)}, {})
     torch.distributed.barrier()
-    with pytest.raises(CheckpointError, match='holds no whole checkpoint any more; the same command starts anew'):
+    with pytest.raises(CheckpointError, match='holds no checkpoint that can be read: '):
         resumed()
+    assert (folder / 'checkpoints' / 'step_00000000').is_dir(), 'a disk that is away must not cost a checkpoint'
+    torch.distributed.barrier()
+    # Hosts that name different folders by the same words.
+    sharded._SEEN_AFTER = 0.
+    apart = two_ranks.make(folder / f'of_{rank()}')
+    with pytest.raises(CheckpointError, match='rank 1 does not see .*of_1.*that all hosts see'):
+        apart.save()
+    assert not list((folder / 'of_1').glob('**/*.distcp'))
     with pytest.raises(CheckpointError, match="one process's checkpoints, which many ranks cannot read"):
         two_ranks.make(folder / 'alone').resume()
     print('both kinds of views were looked at')

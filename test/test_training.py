@@ -125,11 +125,11 @@ def test_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, capsys):
     said = capsys.readouterr().out
     assert newest.name in said and said.endswith(f'going on from {path.name}\n')
 
+    # A disk that is away damages all of them at once: nothing is renamed, and nothing begins anew unasked.
     path.write_bytes(b'')
-    assert folder.newest() is None
-    assert capsys.readouterr().out.endswith('there is none before it: its stage begins anew\n')
-    assert sorted(file.name for file in tmp_path.iterdir()) == [
-        'step_00000001.damaged', 'step_00000002.damaged']
+    with pytest.raises(CheckpointError, match=rf'no checkpoint that can be read: .*{path.name}'):
+        folder.newest()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ['step_00000001.safetensors', 'step_00000002.damaged']
 
 
 def test_only_the_last_checkpoints_stay(tmp_path):
@@ -386,6 +386,22 @@ def test_steps_belong_to_one_stage(data, tmp_path, capsys):
     assert 'belong to one stage; name it by --stage, one of initialisation' in capsys.readouterr().err
 
 
+def test_who_goes_on_without_the_weights_it_began_with_is_not_given_random_ones(data, tmp_path, capsys):
+    export(Networks(TINY), tmp_path / 'weights', {})
+    config = tmp_path / 'plan.json'
+    settings = {'batch_size': 1, 'precision': 'float32'}
+
+    def go(steps, *more):
+        config.write_text(yaml.safe_dump({'generator': to_dict(TINY),
+                                          'stages': {'initialisation': {'steps': steps, **settings}}}))
+        return main(['--config', str(config), '--data', str(data), '--output', str(tmp_path / 'run'), *more])
+
+    assert go(1, '--weights', str(tmp_path / 'weights')) == 0
+    assert go(2) == 1
+    assert "wanted 'nothing, as --weights was left out'" in capsys.readouterr().err
+    assert go(2, '--weights', str(tmp_path / 'weights')) == 0
+
+
 def test_joint_stage_learns_to_fill_holes(clips, tmp_path):
     trainer = joint_trainer(clips, tmp_path, steps=60, batch_size=4, learning_rate=3e-3, warmup_steps=5)
     losses = [trainer.take_step()[0] for _ in range(60)]
@@ -467,6 +483,16 @@ def test_configuration_errors_name_what_is_wrong(tmp_path, capsys):
     bad.write_text(json.dumps({'generator': {'nme': 'x'}, 'stages': {}}))
     with pytest.raises(ConfigurationError, match="no field 'nme'"):
         read_plan(bad)
+    for plain, what in (({'stages': {}}, 'has no generator'),
+                        ({'stages': {'mend': {}}}, 'stage mend has no steps'),
+                        ({'stages': {'mend': {'steps': 0}}}, 'stage mend: steps 0 is not'),
+                        ({'stages': {'mend': {'steps': 9, 'learning_rate': '2e-5'}}}, 'write 2.0e-5'),
+                        ({'stages': {'mend': {'steps': 9, 'precision': 'bf16'}}}, 'choose one of auto, bfloat16')):
+        generator = {} if 'generator' in what else {'generator': {'name': 'x'}}
+        bad.write_text(json.dumps({**generator, **plain}))
+        with pytest.raises(ConfigurationError, match=what):
+            read_plan(bad)
+    bad.write_text(json.dumps({'generator': {'nme': 'x'}, 'stages': {}}))
     assert main(['--config', str(bad), '--data', str(tmp_path), '--output', str(tmp_path / 'run')]) == 1
     assert 'nme' in capsys.readouterr().err
     assert not (tmp_path / 'run').exists()

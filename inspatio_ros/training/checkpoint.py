@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,10 @@ KEPT = 2
 STARTED_FROM = 'started_from'
 #: Groups of a description that it did not always have.
 LATER = ('loss', 'encoding', STARTED_FROM)
+
+
+#: What the name of a damaged checkpoint ends in.
+DAMAGED = '.damaged'
 
 
 class CheckpointError(InspatioError):
@@ -70,20 +73,35 @@ class CheckpointFolder:
         return path
 
     def newest(self) -> tuple[Path, dict[str, Tensor], dict[str, Any]] | None:
-        """Read the newest checkpoint that is whole; None if there is none. Damaged ones are named and set aside."""
+        """Read the newest checkpoint that is whole; None if there is none at all.
+
+        Damaged ones after it are named and set aside; if no whole one is before them, they stay, and it is an error.
+        """
+        damaged: list[tuple[Path, CheckpointError]] = []
         for path in reversed(self.paths()):
             try:
-                return path, *load_tensors(path)
+                found = load_tensors(path)
             except CheckpointError as error:
-                aside = path.with_suffix('.damaged')
-                path.replace(aside)
-                print(f'{error}; set aside as {aside.name}, {taken_instead(self.paths())}')
+                damaged.append((path, error))
+                continue
+            for bad, error in damaged:
+                bad.replace(bad.with_suffix(DAMAGED))
+                print(set_aside(bad, error, path))
+            return path, *found
+        if damaged:
+            raise no_whole_one(self.folder, damaged[0][1])
         return None
 
 
-def taken_instead(left: Sequence[Path]) -> str:
-    """Say in words what is taken instead of a damaged checkpoint, where these are left, the oldest first."""
-    return f'going on from {left[-1].name}' if left else 'there is none before it: its stage begins anew'
+def set_aside(path: Path, error: CheckpointError, whole: Path) -> str:
+    """Say that a damaged checkpoint was set aside, and which one is taken in its place."""
+    return f'{error}; {path.name} is set aside as {path.with_suffix(DAMAGED).name}, going on from {whole.name}'
+
+
+def no_whole_one(folder: Path, error: CheckpointError) -> CheckpointError:
+    """Say that nothing in a folder of checkpoints can be gone on from."""
+    return CheckpointError(f'{folder} holds no checkpoint that can be read: {error}; if it lies on a disk that is back '
+                           'soon, repeat the command then, else remove the folder to begin this stage anew')
 
 
 def first_difference(wanted: dict[str, Any], found: dict[str, Any], prefix: str = '') -> str | None:

@@ -14,12 +14,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import sys
 import types
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -27,7 +28,7 @@ from torch import Tensor, nn
 
 from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.star.transformer import DiffusionTransformer
-from inspatio_ros.training.checkpoint import CheckpointError, CheckpointFolder
+from inspatio_ros.training.checkpoint import CheckpointError, CheckpointFolder, no_whole_one
 from inspatio_ros.training.networks import Networks
 from inspatio_ros.training.optimizers import moments_under
 from inspatio_ros.training.sharded import ShardedFolder, from_first, sharded_paths
@@ -81,6 +82,13 @@ def stop() -> None:
     """Leave the other processes."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def leave(code: int) -> NoReturn:
+    """End this process at once where others may wait for it: torchrun ends them, and NCCL's clean-up would wait too."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def rank() -> int:
@@ -211,6 +219,7 @@ class ScaledTrainer(Trainer):
                 shard(net, torch.device(device))
         self._trained, self._all = trained, trained + frozen
         super().__init__(stage, config, output, device, description)
+        self.quiet = rank() != 0
         if self.sharded:
             self.checkpoints = ShardedFolder(output / 'checkpoints')
 
@@ -332,22 +341,27 @@ class ScaledTrainer(Trainer):
         check_kind(self.output / 'checkpoints', self.sharded)
         if not self.sharded:
             return super().resume()
-        spoilt = False
+        damaged: list[tuple[Path, CheckpointError]] = []
         for path in reversed(self.checkpoints.paths()):
-            metadata = self.checkpoints.metadata(path)
-            if metadata is None:
+            try:
+                metadata, names = self.checkpoints.metadata(path), self.checkpoints.names(path)
+            except CheckpointError as error:
+                damaged.append((path, error))
                 continue
             self._check_same(path, metadata)
-            state = self._state(self.checkpoints.names(path))
-            if self.checkpoints.load(path, state):
-                self._take(state)
-                self.step = metadata['step']
-                return None
-            spoilt = True
-        if spoilt:
-            # It was read in place, so that part of it is in the weights now.
-            raise CheckpointError(f'{self.output / "checkpoints"} holds no whole checkpoint any more; '
-                                  'the same command starts anew')
+            state = self._state(names)
+            try:
+                self.checkpoints.load(path, state)
+            except CheckpointError as error:
+                damaged.append((path, error))
+                continue
+            self._take(state)
+            self.step = metadata['step']
+            for bad, error in damaged:
+                self.checkpoints.set_aside(bad, error, path)
+            return None
+        if damaged:
+            raise no_whole_one(self.output / 'checkpoints', damaged[0][1])
         return None
 
     def _state(self, with_moments_of: set[str] | None) -> dict[str, Tensor]:

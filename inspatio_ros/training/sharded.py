@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,10 +15,12 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 
-from inspatio_ros.training.checkpoint import KEPT, CheckpointError, taken_instead
+from inspatio_ros.training.checkpoint import DAMAGED, KEPT, CheckpointError, set_aside
 
 #: Step and configuration of a checkpoint; written last, so a folder that has it was finished.
 ABOUT_FILE = 'about.json'
+#: Seconds after which what one host makes on a shared file system is seen by all.
+_SEEN_AFTER = 30.
 #: What torch's checkpoints raise on all ranks when one has failed is no Exception.
 _FAILURES = (Exception, CheckpointException)
 
@@ -41,6 +44,7 @@ class ShardedFolder:
         beside = self.folder / f'.{path.name}'
         try:
             _all_do(lambda: _first_does(lambda: _make_empty(beside)))
+            _all_do(lambda: _check_seen(beside))
             _all_do(lambda: dcp.save(dict(tensors), checkpoint_id=str(beside)))
             _all_do(lambda: _first_does(lambda: _finish(beside, path, {**metadata, 'step': step})))
         except CheckpointError as error:
@@ -53,42 +57,28 @@ class ShardedFolder:
         dist.barrier()
         return path
 
-    def metadata(self, path: Path) -> dict[str, Any] | None:
-        """Read step and configuration; None, and the folder set aside, where they cannot be read."""
-        try:
-            return from_first(lambda: json.loads((path / ABOUT_FILE).read_text()))
-        except CheckpointError as error:
-            self._set_aside(path, error)
-            return None
+    def metadata(self, path: Path) -> dict[str, Any]:
+        """Read step and configuration; CheckpointError, on all ranks, where they cannot be read."""
+        return from_first(lambda: json.loads((path / ABOUT_FILE).read_text()))
 
     def names(self, path: Path) -> set[str]:
-        """List the tensors of a checkpoint; none where its index cannot be read."""
+        """List the tensors of a checkpoint; CheckpointError where its index cannot be read."""
         from torch.distributed.checkpoint import FileSystemReader
-        try:
-            return from_first(lambda: set(FileSystemReader(str(path)).read_metadata().state_dict_metadata))
-        except CheckpointError:
-            # `load` says what is wrong.
-            return set()
+        return from_first(lambda: set(FileSystemReader(str(path)).read_metadata().state_dict_metadata))
 
-    def load(self, path: Path, tensors: dict[str, Tensor]) -> bool:
-        """Read a checkpoint into tensors, in place; False, and the folder set aside, where it is damaged."""
+    def load(self, path: Path, tensors: dict[str, Tensor]) -> None:
+        """Read a checkpoint into tensors, in place; CheckpointError, on all ranks, where one cannot."""
         import torch.distributed.checkpoint as dcp
-        try:
-            _all_do(lambda: dcp.load(tensors, checkpoint_id=str(path)))
-        except CheckpointError as error:
-            self._set_aside(path, error)
-            return False
-        return True
+        _all_do(lambda: dcp.load(tensors, checkpoint_id=str(path)))
 
-    def _set_aside(self, path: Path, error: CheckpointError) -> None:
-        """Rename a checkpoint that no rank reads any more; where that fails, it fails on all."""
-        aside = path.with_suffix('.damaged')
+    def set_aside(self, path: Path, error: CheckpointError, whole: Path) -> None:
+        """Rename a damaged checkpoint, for which a whole one is taken; where that fails, it fails on all."""
+        aside = path.with_suffix(DAMAGED)
 
         def rename() -> None:
             shutil.rmtree(aside, ignore_errors=True)
             path.replace(aside)
-            print(f'{path} cannot be read ({error}); set aside as {aside.name}, '
-                  f'{taken_instead(sharded_paths(self.folder))}')
+            print(set_aside(path, CheckpointError(f'{path} cannot be read ({error})'), whole))
 
         _all_do(lambda: _first_does(rename))
 
@@ -136,6 +126,16 @@ def _all_do(action: Callable[[], object]) -> None:
 def _make_empty(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+
+
+def _check_seen(folder: Path) -> None:
+    """Raise where this rank does not see what rank 0 has made: its part would be written where nobody reads it."""
+    until = time.monotonic() + _SEEN_AFTER
+    while not folder.is_dir():
+        if time.monotonic() > until:
+            raise FileNotFoundError(f'rank {dist.get_rank()} does not see {folder}, which rank 0 made; --output must '
+                                    'be one folder that all hosts see, named from the root')
+        time.sleep(0.2)
 
 
 def _finish(beside: Path, path: Path, about: dict[str, Any]) -> None:

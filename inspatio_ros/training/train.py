@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +20,16 @@ from inspatio_ros.training.checkpoint import STARTED_FROM
 from inspatio_ros.training.config_file import BASE, read_yaml
 from inspatio_ros.training.data import ClipFolder, ClipSource
 from inspatio_ros.training.decoding import FinishStage
-from inspatio_ros.training.distributed import ScaleConfig, ScaledTrainer, rank, start, stop, unsharded
+from inspatio_ros.training.distributed import (
+    ScaleConfig,
+    ScaledTrainer,
+    leave,
+    rank,
+    start,
+    stop,
+    unsharded,
+    world_size,
+)
 from inspatio_ros.training.encoded import EncodedClips, EncodingConfig
 from inspatio_ros.training.entry import run
 from inspatio_ros.training.export import export
@@ -93,6 +103,8 @@ def read_plan(path: Path) -> Plan:
     unknown = sorted(set(plain) - set(KEYS))
     if unknown:
         raise ConfigurationError(f'{path}: unknown key {unknown[0]!r}; it takes {", ".join((BASE, *KEYS))}')
+    if 'generator' not in plain:
+        raise ConfigurationError(f'{path} has no generator: name its sizes, or a {BASE} that does')
     seed = int(plain.get('seed', 0))
     return Plan(from_dict(GeneratorConfig, plain['generator']), from_dict(LossConfig, plain.get('loss', {})),
                 _read_stages(path, plain.get('stages', {}), seed), seed,
@@ -107,7 +119,16 @@ def _read_stages(path: Path, plain: dict[str, Any], seed: int) -> dict[str, Trai
     for name in plain:
         if name not in ORDER:
             raise ConfigurationError(f'{path}: stage {name!r} is unknown; choose among {", ".join(ORDER)}')
-    return {name: from_dict(TrainerConfig, {'seed': seed, **plain[name]}) for name in ORDER if name in plain}
+        if 'steps' not in (plain[name] or {}):
+            raise ConfigurationError(f'{path}: stage {name} has no steps; say how many')
+    return {name: _read_stage(path, name, {'seed': seed, **plain[name]}) for name in ORDER if name in plain}
+
+
+def _read_stage(path: Path, name: str, plain: dict[str, Any]) -> TrainerConfig:
+    try:
+        return from_dict(TrainerConfig, plain)
+    except ConfigurationError as error:
+        raise ConfigurationError(f'{path}: stage {name}: {error}') from error
 
 
 def train(plan: Plan, stage: str, data: Path, output: Path, device: str = 'cpu', stop_after: float = float('inf'),
@@ -140,6 +161,9 @@ def _train_on(plan: Plan, stage: str, clips: ClipSource, held_out: ClipSource, o
     if weights:
         start_from(networks, weights)
         started_from = {STARTED_FROM: digest(weights)}
+    elif AutoencoderStage.name not in plan.stages:
+        # Autoencoder and caption would be random, and no stage would say so.
+        started_from = {STARTED_FROM: 'nothing, as --weights was left out'}
     encoded = EncodedClips(networks, clips, plan.encoding, plan.seed, output / 'latents')
     further = FurtherStages(networks, encoded, held_out, plan.teacher, plan.jdmd, real, weights)
     if stage not in ('all', *plan.stages):
@@ -158,12 +182,13 @@ def _train_on(plan: Plan, stage: str, clips: ClipSource, held_out: ClipSource, o
         source = encoded if name in LATENT_STAGES else clips
         made = STAGES[name](networks, source, held_out, plan.loss) if name in STAGES else further.make(
             name, name in wanted)
-        description = {**_description(plan, name), **(started_from if name in wanted else {})}
+        description = {**_description(plan, name), **(started_from if name in wanted or not weights else {})}
         trainer = ScaledTrainer(made, plan.stages[name], output / name, device, description, plan.scale)
         if name in wanted:
-            trainer.run(stop_after)
             if name == TEACHER_OF['vis'] and rank() == 0:
+                # Before: who is cut off has trained on them too.
                 further.note_sources(output / name)
+            trainer.run(stop_after)
         else:
             _take_up(trainer, wanted[-1])
         _take_average(trainer)
@@ -217,6 +242,9 @@ def _take_up(trainer: ScaledTrainer, wanted: str) -> None:
     """
     trainer.resume()
     name, folder = trainer.stage.name, trainer.output / 'checkpoints'
+    if 0 < trainer.step < trainer.config.steps and rank() == 0:
+        print(f'{folder} has {trainer.step} of the {trainer.config.steps} steps of stage {name}: {wanted} goes on from '
+              'there', file=sys.stderr)
     if trainer.step or (name in TEACHER_OF.values() and not from_first(folder.is_dir)):
         return
     raise ConfigurationError(f'{folder} holds no whole checkpoint of stage {name}, from which {wanted} goes on; train '
@@ -298,9 +326,16 @@ def main(arguments: list[str] | None = None) -> int:
         train(plan, stage, options.data, options.output, device, 60 * options.minutes, options.real, options.weights)
 
     try:
-        return run(go, 'stopped; the same command goes on from the last checkpoint')
-    finally:
-        stop()
+        code = run(go, 'stopped; the same command goes on from the last checkpoint')
+    except Exception:
+        if world_size() == 1:
+            raise
+        traceback.print_exc()
+        code = 1
+    if code and world_size() > 1:
+        leave(code)
+    stop()
+    return code
 
 
 if __name__ == '__main__':

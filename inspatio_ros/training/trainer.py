@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from inspatio_ros.errors import InspatioError
+from inspatio_ros.errors import ConfigurationError, InspatioError
 from inspatio_ros.star.speed import cpu_multiplies_bfloat16
 from inspatio_ros.training.checkpoint import (
     CheckpointError,
@@ -33,6 +33,10 @@ from inspatio_ros.training.optimizers import Optimizers, moments_under
 
 class TrainingError(InspatioError):
     """Training cannot go on; the message says at which step and what is kept."""
+
+
+#: What matrix products may run in.
+PRECISIONS = ('auto', 'bfloat16', 'float32')
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,19 @@ class TrainerConfig:
     precision: str = 'auto'
     save_every: int = 200
     log_every: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ('steps', 'batch_size', 'save_every', 'log_every'):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ConfigurationError(f'{name} {value!r} is not a number of at least 1')
+        for name in ('learning_rate', 'final_rate', 'weight_decay', 'clip', 'ema'):
+            value = getattr(self, name)
+            if not isinstance(value, int | float):
+                # YAML takes 2e-5 for a word.
+                raise ConfigurationError(f'{name} {value!r} is not a number; write 2.0e-5, not 2e-5')
+        if self.precision not in PRECISIONS:
+            raise ConfigurationError(f'precision {self.precision!r} is unknown; choose one of {", ".join(PRECISIONS)}')
 
 
 def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
@@ -89,6 +106,8 @@ class Trainer:
                  description: dict[str, Any] | None = None) -> None:
         self.stage, self.config, self.device = stage, config, torch.device(device)
         self.output = output
+        #: Whether progress is left to others to tell.
+        self.quiet = False
         self.description = description or {}
         self.checkpoints = CheckpointFolder(output / 'checkpoints')
         self.parameters = {f'{module}.{name}': value for module, net in stage.modules.items()
@@ -110,7 +129,7 @@ class Trainer:
         self.resume()
         started, saved = time.monotonic(), self.step
         with self._writer() as writer, tqdm(total=self.config.steps, initial=self.step, desc=self.stage.name,
-                                            mininterval=5) as bar:
+                                            mininterval=5, disable=self.quiet) as bar:
             while self.step < self.config.steps and self._goes_on(started, stop_after):
                 loss, figures = self.take_step()
                 bar.update()
@@ -155,7 +174,7 @@ class Trainer:
 
     def validate(self) -> dict[str, float]:
         """Give the stage's figures on held-out data with the EMA weights."""
-        with self.ema_weights(), torch.no_grad():
+        with self.ema_weights(), torch.no_grad(), self._autocast():
             for net in self.stage.modules.values():
                 net.eval()
             return {f'held_out/{name}': value for name, value in self.stage.validate().items()}
