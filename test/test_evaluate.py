@@ -267,6 +267,25 @@ def test_a_perfect_generator_gets_perfect_figures_and_a_shifted_one_does_not():
     # Smooth stripes have no corners to go by: that is a failure, counted, and no pose.
     assert perfect['ours']['camera']['failures'] == perfect['ours']['camera']['measured'] > 0
     assert perfect['ours']['camera']['rotation_degrees'] is None
+
+
+def test_a_generator_whose_pictures_show_no_camera_misses_even_if_one_of_them_is_right():
+    def figures(failures: int) -> dict:
+        generator = Observed(Knowing(SIDEWAYS))
+        generator.name = 'nano'
+        result = evaluate(one_clip_suite(wall_clip(np.array([0., 0.1]), SIDEWAYS)), {'nano': generator}, quiet()).figures
+        for name, failed in (('nano', failures), ('truth', 3)):
+            result['candidates'][name]['camera'] = {
+                'rotation_degrees': 0.1, 'translation_cm': 1., 'translation_percent_of_depth': 0.2, 'measured': 48,
+                'failures': failed}
+        return {target.what: target.holds for target in targets(result) if 'camera' in target.what}
+
+    assert all(figures(3).values()) and len(figures(3)) == 3
+    assert list(figures(47).values()) == [False, True, True]
+
+
+def test_a_shifted_generator_is_far_from_the_truth():
+    clip = wall_clip(np.array([0., 0.1]), SIDEWAYS)
     off = evaluate(one_clip_suite(clip), {'ours': Observed(Knowing(SIDEWAYS, shift=4))}, quiet())
     assert off.figures['candidates']['ours']['psnr']['all'] < 25.
 

@@ -27,10 +27,10 @@ def resident_bytes(pid: int | None = None) -> int:
     return int(pages) * os.sysconf('SC_PAGE_SIZE')
 
 
-def machine() -> dict[str, Any]:
-    """Describe what the figures were measured on."""
+def machine(device: str = 'cuda') -> dict[str, Any]:
+    """Describe what the figures were measured on; the GPU is that of `device`, None where that is none."""
     import torch
-    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    gpu = torch.cuda.get_device_name(device) if device.startswith('cuda') and torch.cuda.is_available() else None
     return {'cpu': _cpu_model(), 'cores': len(os.sched_getaffinity(0)), 'torch_threads': torch.get_num_threads(),
             'gpu': gpu, 'system': platform.platform(), 'python': platform.python_version(),
             'torch': torch.__version__}

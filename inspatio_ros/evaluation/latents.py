@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,15 @@ def open_autoencoder(folder: str | Path | None = None, device: str = 'cpu') -> T
         autoencoder = TinyAutoencoder(config)
     load_module(autoencoder, find_file(Path(folder), AUTOENCODER_FILES, 'autoencoder'), device)
     return autoencoder.eval().requires_grad_(False)
+
+
+def latent_space(autoencoder: TinyAutoencoder) -> str:
+    """Name the space by what its encoder weighs: distances in different ones cannot be compared."""
+    found = hashlib.sha256()
+    for part in autoencoder.encoding_parts():
+        for value in part.state_dict().values():
+            found.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+    return f'{NAME} autoencoder {found.hexdigest()[:8]}'
 
 
 @torch.inference_mode()

@@ -24,6 +24,7 @@ from inspatio_ros.evaluation.suites import (
     BLOCK_BEFORE,
     FIRST_BLOCK,
     STILLS_OF_BLOCK,
+    TRUTH,
     Clip,
     Loop,
     Suite,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from inspatio_ros.evaluation.inpainter import Inpainter
     from inspatio_ros.star.autoencoder import TinyAutoencoder
 
-TRUTH = 'truth'
 #: Rows of pictures that a report shows.
 PICTURES = 6
 #: Frames at either end of the long loop that are compared.
@@ -89,7 +89,7 @@ def evaluate(suite: Suite, candidates: dict[str, Observed], setting: Setting | N
         figures['drift'], row = drift(loop, main, setting)
         pictures = [*pictures, row]
         setting.tell(f'{suite.name}: {figures["drift"]["frames"]} frames round and round')
-    figures |= {'seconds': round(time.perf_counter() - started, 1), 'machine': machine()}
+    figures |= {'seconds': round(time.perf_counter() - started, 1), 'machine': machine(setting.device)}
     return Result(figures, pictures)
 
 
@@ -153,8 +153,13 @@ class _Run:
         candidates = {name: score.figures(truth) for name, score in self.scores.items()}
         holes = np.average([clip['holes'] for clip in self.clips], weights=[clip['judged'] for clip in self.clips])
         return {'fingerprint': self._fingerprint.hexdigest()[:12], 'holes': for_json(holes, 4), 'clips': self.clips,
-                'frechet_space': None if self._setting.autoencoder is None else 'nano autoencoder',
-                'candidates': candidates}
+                'frechet_space': self._frechet_space(), 'candidates': candidates}
+
+    def _frechet_space(self) -> str | None:
+        if self._setting.autoencoder is None:
+            return None
+        from inspatio_ros.evaluation.latents import latent_space
+        return latent_space(self._setting.autoencoder)
 
 
 def simulate(simulator: WorldSimulator, T_world_camera: np.ndarray, times: np.ndarray) -> Iterator[tuple[Block, int]]:

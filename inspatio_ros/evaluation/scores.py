@@ -100,7 +100,9 @@ class Score:
 
     def __init__(self, find_camera: bool = True) -> None:
         self._find_camera = find_camera
-        self.psnr, self.gain_fit = Pixels(), Pixels()
+        self.psnr = Pixels()
+        #: PSNR of each clip whose colours were fitted first; over all pixels, as the fit is.
+        self.gain_fit: list[float] = []
         self.ssim = {region: Mean() for region in REGIONS}
         self.by_frame: dict[int, ErrorSum] = {}
         self.gradient = 0.
@@ -117,7 +119,7 @@ class Score:
         self.psnr.add(images, truth, known)
         if judged.gain_fit:
             gained = np.clip(images * fit_gain(images, truth), 0., PEAK)
-            self.gain_fit.add(gained, truth, known)
+            self.gain_fit.append(psnr(gained, truth))
         similarity = ssim_map(images, truth)
         for region, where in (('all', np.ones_like(known)), ('known', known), ('holes', ~known)):
             self.ssim[region].add(similarity[where])
@@ -160,8 +162,8 @@ class Score:
         """Give all figures as JSON takes them, next to those of the truth; None is what was not measured."""
         out: dict[str, Any] = {'psnr': _rounded(self.psnr.figures()),
                                'ssim': _rounded({region: mean.value for region, mean in self.ssim.items()}, 4)}
-        if self.gain_fit.clips:
-            out['psnr_after_gain_fit'] = _rounded(self.gain_fit.figures())
+        if self.gain_fit:
+            out['psnr_after_gain_fit'] = _rounded({'all': float(np.mean(self.gain_fit))})
         out['gradient_energy_in_holes'] = for_json(self.gradient / truth.gradient if truth.gradient else math.nan, 4)
         enough = min(self.features, truth.features) >= LEAST_FEATURES
         # Rounding may leave a distance of zero a little below it.

@@ -26,6 +26,8 @@ from inspatio_ros.scenes.scene import Scene
 
 #: The variant of a generator that gives texture to what is made up, behind the generator's name.
 TEXTURE = 'texture'
+#: The row of the truth itself.
+TRUTH = 'truth'
 #: Size that the suites are meant for.
 SIZE = (192, 128)
 #: Frames of STAR's first block and of the others, and the stills of a static recording that it gives a block.
@@ -253,6 +255,8 @@ def _office(reference: Reference, count: int | None) -> Suite:
         """Go along the recording's own path and arrive at the frame held out with the last frame of two blocks."""
         frame = held_out[index]
         times = reference.times[frame] + (np.arange(FIRST_BLOCK + BLOCK) - FIRST_BLOCK - BLOCK + 1) / FRAME_RATE
+        # Before the recording began it shows its first state, from where that was seen.
+        times = np.maximum(times, reference.times[0])
         path = np.stack([pose_at(reference, time) for time in times])
         return Clip(f'{index}: frame {frame}', without, path, times,
                     lambda camera, _: recorded_truth(reference, frame, camera), (len(times) - 1,))

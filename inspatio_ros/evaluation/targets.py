@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from inspatio_ros.evaluation.suites import ANOTHER_FRAME, BLOCK_BEFORE, TEXTURE
+from inspatio_ros.evaluation.suites import ANOTHER_FRAME, BLOCK_BEFORE, TEXTURE, TRUTH
 
 #: A gradient energy in holes within these shares of the truth's is neither blurred nor noisy.
 SHARP = (0.7, 1.3)
+#: Least share of pictures that must show where their camera is, of those whose truth does.
+CAMERAS = 0.9
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,9 @@ def _scenes(figures: dict[str, Any]) -> Iterator[Target]:
         yield Target('holes, with texture, dB over those without', _difference(textured, ours, 'psnr', 'holes'), -0.5)
         yield Target('Frechet distance of latents, with texture, share of that without',
                      _ratio(textured, ours, 'frechet_distance'), most=1.)
+    # The medians below are over pictures that show a camera at all.
+    yield Target('pictures that show a camera, share of those of the truth that do',
+                 _share_found(ours['camera'], candidates[TRUTH]['camera']), CAMERAS)
     yield Target('camera error, median rotation in degrees', ours['camera']['rotation_degrees'], most=0.5)
     yield Target('camera error, median translation in % of scene depth',
                  ours['camera']['translation_percent_of_depth'], most=2.)
@@ -77,6 +82,11 @@ def _likeness(with_it: str, ours: dict[str, Any], smooth: dict[str, Any]) -> Ite
     yield Target(f"gradient energy in holes, share of the truth's{with_it}", ours['gradient_energy_in_holes'], *SHARP)
     yield Target(f"Frechet distance of latents, share of smooth fill's{with_it}",
                  _ratio(ours, smooth, 'frechet_distance'), most=0.5)
+
+
+def _share_found(ours: dict[str, Any], truth: dict[str, Any]) -> float | None:
+    mine, theirs = (camera['measured'] - camera['failures'] for camera in (ours, truth))
+    return round(mine / theirs, 4) if theirs else None
 
 
 def _memory(figures: dict[str, Any]) -> Iterator[Target]:

@@ -64,7 +64,8 @@ def grid_of_target(source: PinholeCamera, target: PinholeCamera) -> Grid:
 def grid_of_source(source: PinholeCamera, target: PinholeCamera, density: int = 1) -> Grid:
     """Give the grid over the whole source image with `density` times as many pixels a line as the target has."""
     grid = grid_of_target(source, target.scaled(target.width * density, target.height * density))
-    # Shift by whole pixels to where the source image begins; pixel centres stay inside the source's area.
+    # Shift by whole pixels to where the source image begins. A centre of the first row or column may lie up to half a
+    # pixel outside of it, and shows what is at its edge.
     left, top = np.ceil(-grid.left - 1e-6), np.ceil(-grid.top - 1e-6)
     width = int(np.floor(source.width * grid.scale_x + grid.left + left + 1e-6))
     height = int(np.floor(source.height * grid.scale_y + grid.top + top + 1e-6))

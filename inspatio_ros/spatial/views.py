@@ -121,12 +121,13 @@ class Magnification:
 
 
 def _sparse_points(reference: Reference, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give for each frame GRID points in the world, float32 [N, points, 3] (NaN unknown), and their depth in it."""
+    """Give for each frame GRID points in the world, float64 [N, points, 3] (NaN unknown), and their depth in it."""
     camera, (columns, rows) = reference.camera, GRID
     x = ((np.arange(columns) + 0.5) * camera.width / columns).astype(int)
     y = ((np.arange(rows) + 0.5) * camera.height / rows).astype(int)
     rays = camera.rays()[np.ix_(y, x)].reshape(-1, 3)
-    points = np.empty((len(indices), len(rays), 3), np.float32)
+    # As exact as the poses: a world's origin may be thousands of kilometres away.
+    points = np.empty((len(indices), len(rays), 3))
     depths = np.empty((len(indices), len(rays)), np.float32)
     for row, index in enumerate(indices):
         frame = reference.frame(int(index))

@@ -110,9 +110,9 @@ def measure_row(row: Row, weights: Path, folder: Path, suites: Sequence[str], co
     """Measure weights on the suites; gives the generator's own figures by suite, and writes a report for each."""
     from inspatio_ros.evaluation.candidates import observe
     from inspatio_ros.evaluation.latents import open_autoencoder
-    from inspatio_ros.evaluation.protocol import TRUTH, Setting, evaluate
+    from inspatio_ros.evaluation.protocol import Setting, evaluate
     from inspatio_ros.evaluation.report import write_report
-    from inspatio_ros.evaluation.suites import open_suite
+    from inspatio_ros.evaluation.suites import TRUTH, open_suite
     from inspatio_ros.star.checkpoint import load_config
     from inspatio_ros.star.pipeline import StarPipeline
     name = load_config(weights).name

@@ -5,9 +5,9 @@
 The *motion teacher* is given reference, render and mask (video to video) and learns from the student's clips: synthetic
 scenes for the most part, whose geometry is exact but where depth was spoilt as sensors spoil it. The *real teacher* is
 the same network without them, its 20 geometry channels zero, and learns from real video. The fake scores start as
-copies of the teachers. The backbone is the student's own (star/transformer.py); what differs is that a clip is denoised at
-once, that every noise level is trained, and that reference latents are concatenated in time before the clip's instead
-of being remembered.
+copies of the teachers. The backbone is the student's own (star/transformer.py); what differs is that a clip is denoised
+at once, that every noise level is trained, and that reference latents are concatenated in time before the clip's
+instead of being remembered.
 """
 
 from __future__ import annotations
