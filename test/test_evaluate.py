@@ -273,7 +273,8 @@ def test_a_generator_whose_pictures_show_no_camera_misses_even_if_one_of_them_is
     def figures(failures: int) -> dict:
         generator = Observed(Knowing(SIDEWAYS))
         generator.name = 'nano'
-        result = evaluate(one_clip_suite(wall_clip(np.array([0., 0.1]), SIDEWAYS)), {'nano': generator}, quiet()).figures
+        suite = one_clip_suite(wall_clip(np.array([0., 0.1]), SIDEWAYS))
+        result = evaluate(suite, {'nano': generator}, quiet()).figures
         for name, failed in (('nano', failures), ('truth', 3)):
             result['candidates'][name]['camera'] = {
                 'rotation_degrees': 0.1, 'translation_cm': 1., 'translation_percent_of_depth': 0.2, 'measured': 48,
