@@ -17,7 +17,7 @@ from inspatio_ros.errors import InspatioError
 COMMANDS = {'demo': demo, 'render': render, 'evaluate': evaluate, 'verify': verify, 'bench': bench, 'caption': caption,
             'doctor': doctor}
 
-EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
+EXIT_USAGE, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 2, 130, 141
 
 
 class _Parser(argparse.ArgumentParser):
@@ -52,9 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print('inspatio: stopped', file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has seen enough (`| head`); Python would complain once more while it shuts down.
+        # Whoever read our output has seen enough (`| head`); Python would complain once more while it shuts down. What
+        # was asked for was not done to its end, and a shell's `pipefail` shall see that.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return EXIT_BROKEN_PIPE
 
 
 if __name__ == '__main__':

@@ -26,6 +26,9 @@ GENERATORS = ('render', 'nano', '1.3b')
 #: of 'plain' but for rounding, on every machine, and starts at once.
 SPEEDS = ('plain', 'exact', 'compiled', 'fast', 'float8')
 
+#: Seeds are 31 bits: products with them must not leave those of a tensor.
+LARGEST_SEED = 2**31 - 1
+
 #: Ways to fill the holes of the `render` generator.
 FILLS = ('smooth', 'nearest', 'black')
 
@@ -51,8 +54,11 @@ class Generator(Protocol):
     def reset(self, seed: int) -> None:
         """Forget every block and draw from this seed."""
 
-    def forget(self) -> None:
-        """Have the next block know nothing of those before, as behind a cut; noise and counting go on."""
+    def forget(self, reference: bool = False) -> None:
+        """Have the next block know nothing of those before, as behind a cut; noise and counting go on.
+
+        `reference`: the recording's frames, aligned in time, do not go on from those before either.
+        """
 
     def step(self, condition: Condition, reference_images: Tensor | None, reference_keys: tuple[int, ...] | None,
              views: BlockViews | None) -> tuple[Tensor, dict[str, float]]:
@@ -102,7 +108,7 @@ class RenderGenerator:
     def reset(self, seed: int) -> None:
         """Do nothing: there is neither state nor randomness."""
 
-    def forget(self) -> None:
+    def forget(self, reference: bool = False) -> None:
         """Do nothing: a block knows nothing of those before."""
 
     def step(self, condition: Condition, reference_images: Tensor | None = None,
@@ -160,6 +166,8 @@ def open_generator(name: str, camera: PinholeCamera, *, width: int | None = None
 
     """
     check_name(name)
+    if speed not in SPEEDS:
+        raise ConfigurationError(f'speed {speed!r} is unknown; choose one of {", ".join(SPEEDS)}')
     if name == 'render':
         if texture:
             raise ConfigurationError("the generator 'render' makes nothing up that could get texture; choose nano, or "

@@ -21,6 +21,7 @@ from inspatio_ros.block import Block, BlockStream
 from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.geometry import is_rigid
 from inspatio_ros.reference.base import Reference
+from inspatio_ros.spatial.cut import is_another_time, is_cut
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,7 +39,7 @@ class WorldSimulator:
         reference: the recording.
         generator: 'render', 'nano' or '1.3b'; or one that is open already, which then decides size, fill and weights.
         width, height: image size in pixels, multiples of 16; the generator's own size by default.
-        seed: same seed, same reference, same poses: same frames.
+        seed: same seed, same reference, same poses: same frames; on a GPU but for rounding, as its sums have no order.
         device: a torch device, or 'auto' for the GPU where there is one.
         fill: how the `render` generator fills holes: 'smooth', 'nearest' or 'black'.
         weights: folder of the generator's weights where they are not the packaged ones.
@@ -87,7 +88,8 @@ class WorldSimulator:
         self._ahead.drop()
         self._unfinished = False
         self._blocks = 0
-        self._next_time = float(self.reference.times[0])
+        self._next_time = self._time_before = float(self.reference.times[0])
+        self._T_before: np.ndarray | None = None
         self._generator.reset(self.seed)
 
     def frames_in_next_block(self) -> int:
@@ -135,12 +137,15 @@ class WorldSimulator:
 
         Its render is made, or taken from `prepare`, before this returns; it is generated as its parts are asked for,
         and what is on its way to the host is not waited for while there is more to decode. All parts must be taken
-        before the next block, unless `reset` comes first. Arguments and errors are those of `step`.
+        before the next block, unless `reset` comes first. A block that begins elsewhere than the one before ended, or
+        that shows a moving recording at another time, knows nothing of those before (spatial/cut.py). Arguments and
+        errors are those of `step`.
         """
         if self._unfinished:
             raise RuntimeError('the block before was not made to its end; take all of its parts, or reset')
         start = time.perf_counter()
         poses, times = self._checked(T_world_camera, times, self.frames_in_next_block())
+        self._forget_behind_a_cut(poses, times)
         inputs = self._ahead.take(self._inputs, poses, times)
         timings = {'render': time.perf_counter() - start}
         block, pixels = self._room(poses, times, inputs[0], timings)
@@ -176,6 +181,17 @@ class WorldSimulator:
             if given is not None:
                 self.prepare(*given)
             yield stream.whole()
+
+    def _forget_behind_a_cut(self, poses: np.ndarray, times: np.ndarray) -> None:
+        """Have a block that is seen from elsewhere, or that shows another time, know nothing of those before.
+
+        The camera was put elsewhere, its odometry jumped, it was driven on while nobody looked, or a path has a cut.
+        """
+        if self._T_before is not None:
+            later = not self.reference.is_static and is_another_time(self._time_before, times)
+            if later or is_cut(self._T_before, poses):
+                self._generator.forget(reference=later)
+        self._T_before, self._time_before = poses[-1], float(times[-1])
 
     def _room(self, poses: np.ndarray, times: np.ndarray, condition: Condition,
               timings: dict[str, float]) -> tuple[Block, Tensor]:
@@ -252,10 +268,6 @@ class WorldSimulator:
         if times.shape != (len(poses),) or not np.isfinite(times).all():
             raise ConfigurationError(f'times must be {len(poses)} finite numbers, got shape {times.shape}')
         return poses, times
-
-    def forget(self) -> None:
-        """Cut: have the next block, seen from elsewhere, know nothing of those before; noise and scene time go on."""
-        self._generator.forget()
 
     def close(self) -> None:
         """Let go of the networks and the recording's frames."""

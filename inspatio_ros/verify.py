@@ -46,9 +46,11 @@ def verify_file(path: str | Path, device: str = 'cpu', dtype: str = 'float32') -
             raise WeightsError(f'{path} lacks {error}, which a file of its kind holds') from error
     golden = Golden(path, torch.device(device), DTYPES[dtype])
     kind, replay = _kind(path, golden.metadata.get('what', ''), TENSOR_KINDS)
-    items = tuple(replay(golden))
-    if not items:
-        kind, items = f'{kind} (float32)', tuple(replay(Golden(path, torch.device(device), torch.float32)))
+    # Float32 means float32: convolutions on a GPU would be rounded to ten bits otherwise.
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        items = tuple(replay(golden))
+        if not items:
+            kind, items = f'{kind} (float32)', tuple(replay(Golden(path, torch.device(device), torch.float32)))
     return Result(path, kind, items)
 
 

@@ -99,16 +99,19 @@ def step(name: str, title: str, made_from: str, action: Callable[[], None]) -> b
 def make_venv(ros: str, identity: str) -> None:
     """Create the virtual environment, anew if it belongs to another Python, folder or ROS."""
     stamp = STAMPS / 'venv'
+    adopted = STAMPS / 'adopted'
     sourced = ros.startswith('sourced')
     if stamp.is_file() and stamp.read_text() == identity and (VENV / 'bin' / 'python').exists():
         return
     if not stamp.is_file() and _adoptable(sourced):
         print(f'==> Using the virtual environment that is there: {VENV}', flush=True)
+        STAMPS.mkdir(parents=True, exist_ok=True)
+        adopted.touch()
     else:
         anew = ' anew (it was made for another Python, folder or ROS 2)' if stamp.is_file() else ''
         print(f'==> Creating {VENV} with Python {platform.python_version()}{anew}', flush=True)
         # A .venv made by hand may be somebody's work; one of ours is made again at will.
-        if VENV.exists() and not stamp.is_file():
+        if VENV.exists() and (adopted.is_file() or not stamp.is_file()):
             raise SetupError(f'{VENV} belongs to another Python or was not made by `make setup`; move it away first')
         shutil.rmtree(VENV, ignore_errors=True)
         kind = ['--system-site-packages'] if sourced else []

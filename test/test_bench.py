@@ -109,6 +109,15 @@ def test_two_results_are_compared_figure_by_figure(tmp_path: Path, capsys) -> No
     assert line.split() == ['generators.render@64x48.frames_per_second', '20.000', '30.000', '1.500']
 
 
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['--compare', 'exact', 'exact'], 'with itself shows nothing'),
+    (['--compare', 'plain', 'fast', '--generator', 'render'], 'has one speed'),
+])
+def test_speeds_that_show_nothing_are_refused_before_anything_is_measured(capsys, arguments, message) -> None:
+    assert cli.main(['bench', *arguments]) == 1
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize('content', ['{"machine"', '{}', '[1]'])
 def test_what_is_no_result_cannot_be_compared(tmp_path: Path, capsys, content: str) -> None:
     (tmp_path / 'a').write_text(content)

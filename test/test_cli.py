@@ -51,6 +51,7 @@ def test_help_imports_nothing_heavy(command: list[str]) -> None:
     (['demo', '--size', '192'], "'192' is not WIDTHxHEIGHT"),
     (['demo', '--duration', 'nan'], "'nan' is not a number above zero"),
     (['bench', '--frames', '0'], "'0' is not a whole number above zero"),
+    (['demo', '--seed', str(2**31)], 'is not a whole number from 0 to 2147483647'),
 ])
 def test_bad_usage_is_one_line_and_exit_code_2(arguments: list[str], message: str) -> None:
     answer = run(*arguments)
@@ -73,6 +74,16 @@ def test_ctrl_c_ends_with_130_and_no_traceback(monkeypatch, capsys) -> None:
     monkeypatch.setattr(doctor, 'run', interrupt)
     assert cli.main(['doctor']) == 130
     assert capsys.readouterr().err == 'inspatio: stopped\n'
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command_and_a_script_can_tell(tmp_path: Path) -> None:
+    script = tmp_path / 'talks.py'
+    script.write_text('import sys\nfrom inspatio_ros import cli\n'
+                      "cli.COMMANDS['doctor'].run = lambda _: [print('line', i, flush=True) for i in range(100000)]\n"
+                      "sys.exit(cli.main(['doctor']))\n")
+    done = subprocess.run(['bash', '-c', f'set -o pipefail; {sys.executable} {script} | head -1'],
+                          capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (141, 'line 0\n', '')
 
 
 def test_a_mistake_of_ours_is_not_hidden(monkeypatch) -> None:
@@ -192,6 +203,14 @@ def test_the_doctor_names_what_is_missing_and_what_mends_it(monkeypatch, capsys)
     assert cli.main(['doctor']) == 1
     out = capsys.readouterr().out
     assert 'mend: make setup' in out and 'ros missing' in out
+
+
+def test_the_doctor_goes_on_where_torch_cannot_be_loaded(monkeypatch) -> None:
+    def broken(*_: object) -> None:
+        raise OSError('libcudart.so.12: cannot open shared object file')
+    monkeypatch.setattr('inspatio_ros.star.checkpoint.find_folder', broken)
+    for finding in (doctor.check_large_weights(None), doctor.check_nano()):
+        assert not finding.works and finding.detail.startswith('OSError: libcudart')
 
 
 def test_the_doctor_sees_a_library_that_does_not_import(monkeypatch) -> None:

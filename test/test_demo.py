@@ -22,6 +22,7 @@ from inspatio_ros.demo import figures as figures_module
 from inspatio_ros.demo.paths import PERIOD, scripted_twist
 from inspatio_ros.demo.processes import Child, ChildError
 from inspatio_ros.demo.recording import Timeline
+from inspatio_ros.demo.run import DemoOptions
 from inspatio_ros.demo.topics import TOPICS
 
 pytest.importorskip('rclpy')
@@ -209,6 +210,12 @@ def test_a_demo_that_cannot_be_says_why_in_one_line(tmp_path, code: int, argumen
     assert answer.returncode == code
     assert message in answer.stderr and answer.stderr.count('\n') == 1 and 'Traceback' not in answer.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_home_that_the_shell_left_alone_is_found(monkeypatch) -> None:
+    monkeypatch.setenv('HOME', '/home/someone')
+    given = DemoOptions(reference='~/recording', weights='~/weights').node_parameters()
+    assert (given['reference'], given['weights']) == ('/home/someone/recording', '/home/someone/weights')
 
 
 def test_ctrl_c_ends_the_demo_and_everything_it_started(tmp_path) -> None:

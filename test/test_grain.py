@@ -109,3 +109,13 @@ def test_far_from_an_anchor_the_noise_fades_into_that_of_the_next():
     assert abs(likeness[0]) < 0.2 and likeness[FADE_FRAMES - 1] == pytest.approx(1) and likeness[-2] == pytest.approx(1)
     assert all(b > a - 1e-3 for a, b in zip(likeness, likeness[1:], strict=False))
     assert all(float(frame.std()) == pytest.approx(1, abs=0.06) for frame in noise)
+
+
+def test_behind_a_cut_the_noise_depends_on_nothing_of_before():
+    def after(*path):
+        field = GrainField()
+        field.look(K, views(*path), holes(len(path)))
+        field.forget()
+        return field.look(K, views(pose(5.), pose(5.1)), holes(2))
+
+    assert torch.equal(after(pose(), pose(0.1)), after(pose(3.)))

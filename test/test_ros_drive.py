@@ -286,6 +286,11 @@ def test_sim_time_paces_frames_and_stamps():
         assert len(stamps) <= 21, 'a second of simulated time is 20 frames'
         assert (np.diff(stamps) > 0).all()
         assert stamps[0] >= 50 * 10**9 and stamps[-1] <= now
+        # A clock that stands still is nobody's fault; one that runs away from the frames is.
+        graph.node.camera.meter._started -= 10.
+        assert graph.node._judge()[1] == 'running'
+        clock.publish(Clock(clock=messages.to_stamp(now + 5 * 10**9)))
+        graph.until(lambda: 'slower than /clock' in graph.node._judge()[1])
 
 
 def test_own_clock_advances_with_the_frames():

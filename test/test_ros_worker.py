@@ -19,7 +19,7 @@ from test_simulator import Wall  # noqa: E402
 from inspatio_ros.geometry import invert, make_pose, se3_exp  # noqa: E402
 from inspatio_ros.ros.drive import Drive, OdometryDrive, TwistDrive  # noqa: E402
 from inspatio_ros.ros.worker import Worker, head_start  # noqa: E402
-from inspatio_ros.ros.world import Frame, World, is_cut  # noqa: E402
+from inspatio_ros.ros.world import Frame, World  # noqa: E402
 from inspatio_ros.simulator import WorldSimulator  # noqa: E402
 from inspatio_ros.spatial.motion import Limits, start_frame  # noqa: E402
 from inspatio_ros.star.pipeline import StarPipeline  # noqa: E402
@@ -272,12 +272,3 @@ def test_a_robot_that_is_put_elsewhere_sees_nothing_of_where_it_was(away, cut):
         images.append(np.concatenate([part[0].block.image for part in parts]).astype(int))
     # Stills that are encoded together are rounded otherwise than alone.
     assert (np.abs(images[0] - images[1]).max() <= 1) == cut
-
-
-def test_driving_fast_is_no_cut():
-    def at(x, yaw=0.):
-        return make_pose(translation=np.array([x, 0., 0.])) @ se3_exp(np.array([0., 0., 0., 0., 0., yaw]))
-    fast = np.array([at(2.5 * i) for i in range(1, 13)])
-    assert not is_cut(at(0.), fast) and is_cut(at(-8.), fast)
-    assert is_cut(at(0.), np.array([at(0., 1.2)] * 9)) and not is_cut(at(0.), np.array([at(0., 0.9)] * 9))
-    assert is_cut(at(0.), at(1.2)[None]) and not is_cut(at(0.), at(0.8)[None])

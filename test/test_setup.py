@@ -49,6 +49,22 @@ def test_a_step_that_failed_is_tried_again(setup, tmp_path, monkeypatch):
     assert setup.step('x', 'title', 'a', lambda: None)
 
 
+def test_an_environment_made_by_hand_is_used_but_never_removed(setup, tmp_path, monkeypatch):
+    venv = tmp_path / 'venv'
+    (venv / 'bin').mkdir(parents=True)
+    (venv / 'bin' / 'python').touch()
+    work = venv / 'work'
+    work.touch()
+    monkeypatch.setattr(setup, 'VENV', venv)
+    monkeypatch.setattr(setup, 'STAMPS', venv / 'stamps')
+    monkeypatch.setattr(setup, '_adoptable', lambda sourced: True)
+    setup.make_venv('wheels', 'one Python')
+    setup.make_venv('wheels', 'one Python')
+    with pytest.raises(setup.SetupError, match='move it away first'):
+        setup.make_venv('wheels', 'another Python')
+    assert work.exists()
+
+
 def test_setup_in_its_own_active_environment_goes_on_outside_of_it(setup, tmp_path, monkeypatch):
     assert setup.python_outside() == '' or Path(sys.prefix).resolve() == setup.VENV.resolve()
     (tmp_path / 'pyvenv.cfg').write_text(

@@ -127,6 +127,17 @@ def test_scene_time_runs_to_and_fro() -> None:
                                [0., .25, .5, .4, .25, 0., .1], atol=1e-12)
 
 
+@pytest.mark.parametrize(('pause', 'cut'), [(0., False), (10., True)])
+def test_a_moving_recording_seen_at_another_time_shows_nothing_of_before(star: None, pause: float, cut: bool) -> None:
+    images = []
+    for start in (0, 8):
+        simulator = WorldSimulator(Wall(is_static=False), 'nano', **SIZE)
+        simulator.step(poses_of(9, start))
+        times = pause + (9 + np.arange(12)) / simulator.frame_rate
+        images.append(simulator.step(poses_of(12, 9), times).image.astype(int))
+    assert (np.abs(images[0] - images[1]).max() <= 1) == cut
+
+
 def test_warming_up_leaves_no_trace(star: None) -> None:
     """A warm simulator gives what a cold one gives."""
     cold, warm = WorldSimulator(Wall(), 'nano', **SIZE), WorldSimulator(Wall(), 'nano', **SIZE)

@@ -73,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
     if args.suite:
         return _suite(args)
     if args.compare and _are_files(args.compare):
+        if args.json:
+            raise ConfigurationError('--compare of two files writes no --json; leave it out')
         print(compare(*(_read(path) for path in args.compare)))
         return 0
     from inspatio_ros.evaluation.benchmark import machine
@@ -139,7 +141,11 @@ def _compare_speeds(args: argparse.Namespace) -> dict[str, Any]:
     from inspatio_ros.simulator import WorldSimulator, resolve_device
     from inspatio_ros.star.pipeline import StarPipeline
     from inspatio_ros.star.speed import describe
-    name = next((name for name in args.generator if name != 'render'), 'nano')
+    if args.compare[0] == args.compare[1]:
+        raise ConfigurationError(f'--compare {args.compare[0]} with itself shows nothing; name two speeds')
+    name = next((name for name in args.generator if name != 'render'), None)
+    if name is None:
+        raise ConfigurationError("--compare: the generator 'render' has one speed; name nano or 1.3b")
     device, (width, height) = resolve_device(args.device), args.size or (None, None)
     reference = open_reference(args.reference)
     simulators, reports = {}, {}

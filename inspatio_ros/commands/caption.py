@@ -9,6 +9,7 @@ and sentencepiece. Every later run reads what is stored, and needs neither.
 from __future__ import annotations
 
 import argparse
+import os
 
 from inspatio_ros.errors import ConfigurationError
 
@@ -32,5 +33,8 @@ def run(args: argparse.Namespace) -> int:
     stored = folder / TEXT_FILES[0]
     if stored.exists() and not args.force:
         raise ConfigurationError(f'{stored} holds a caption already; give --force to replace it')
+    if not os.access(folder, os.W_OK):
+        # Before minutes are spent on an embedding that could not be kept.
+        raise ConfigurationError(f'{folder} cannot be written; name a folder of weights that can')
     print(f'written: {store_caption(folder, args.caption, device=resolve_device(args.device))}')
     return 0

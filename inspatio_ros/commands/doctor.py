@@ -133,8 +133,8 @@ def check_nano() -> Finding:
         from inspatio_ros.star.pipeline import StarPipeline
         StarPipeline.load('nano')
         folder = find_folder('nano')
-    except (InspatioError, ImportError) as error:
-        return Finding('nano weights', False, str(error), 'install the package again')
+    except Exception as error:  # noqa: BLE001  torch may fail to load in any way, and the lines below must still come
+        return Finding('nano weights', False, _said(error), 'install the package again')
     size = sum(entry.stat().st_size for entry in folder.iterdir()) / 2**20
     return Finding('nano weights', True, f'{size:.1f} MiB in {folder}')
 
@@ -154,9 +154,9 @@ def check_large_weights(weights: str | None) -> Finding:
         found = [find_file(folder, TRANSFORMER_FILES, 'transformer'),
                  find_file(folder, AUTOENCODER_FILES, 'autoencoder'),
                  find_file(folder, TEXT_FILES, 'text embedding (`inspatio caption` makes it)')]
-    except (InspatioError, ImportError) as error:
+    except Exception as error:  # noqa: BLE001  as above
         # Who names a folder needs what is in it.
-        return Finding('1.3b weights', False, str(error), needed=weights is not None)
+        return Finding('1.3b weights', False, _said(error), needed=weights is not None)
     return Finding('1.3b weights', True, f'{", ".join(path.name for path in found)} in {folder}', needed=False)
 
 
@@ -174,6 +174,13 @@ def _try_import(module: str) -> tuple[object | None, str]:
         return importlib.import_module(module), ''
     except Exception as error:  # noqa: BLE001  an import may fail in any way, and saying how is this command's job
         return None, f'{type(error).__name__}: {str(error).splitlines()[0] if str(error) else module}'
+
+
+def _said(error: Exception) -> str:
+    """Give a sentence of ours as it is, the first line of any other error with its kind."""
+    if isinstance(error, InspatioError):
+        return str(error)
+    return f'{type(error).__name__}: {next(iter(str(error).splitlines()), "")}'
 
 
 def _installed(module: str) -> bool:

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='folder of the nano weights in whose latents distances are taken (default: the package)')
     parser.add_argument('--size', type=options.size, metavar='WxH',
                         help="image size, multiples of 16 (default: the generator's own; render 192x128)")
-    parser.add_argument('--seed', type=int, default=0, help="seed of the generator's noise (default: 0)")
+    parser.add_argument('--seed', type=options.seed, default=0, help="seed of the generator's noise (default: 0)")
     parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda' (default: auto)")
 
 
@@ -51,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
     from inspatio_ros.evaluation.protocol import Setting, evaluate
     from inspatio_ros.evaluation.report import OUTPUTS, table, write_report
     from inspatio_ros.simulator import resolve_device
+    if args.texture and args.generator == 'render':
+        raise ConfigurationError("the generator 'render' makes nothing up that could get texture; leave --texture out")
     suite, device = _suite(args), resolve_device(args.device)
     with options.output_folder(args.output, OUTPUTS, args.force) as folder:
         candidates = open_candidates(args.generator, _ablations(args, suite), args.weights, args.size, device,

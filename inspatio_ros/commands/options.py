@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from inspatio_ros.errors import ConfigurationError
+from inspatio_ros.generators import LARGEST_SEED
 
 #: The last ROS domain that has ports: 7400 + 250 * ID, and those that follow it, lie below 65536.
 LAST_DOMAIN = 232
@@ -46,6 +47,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def seed(text: str) -> int:
+    """Read a seed, within what the node's parameter may be."""
+    if not text.isdigit() or int(text) > LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f'{text!r} is not a whole number from 0 to {LARGEST_SEED}')
+    return int(text)
+
+
 def domain(text: str) -> int:
     """Read a ROS domain's number."""
     if not text.isdigit() or int(text) > LAST_DOMAIN:
@@ -68,7 +76,8 @@ def add_world(parser: argparse.ArgumentParser, generator: str | None, own_size: 
                         help='texture in regions that are made up, by nano: they look more like the scene, and are '
                              'farther from it pixel by pixel')
     parser.add_argument('--weights', metavar='DIR', help='folder of the weights that are not in the package')
-    parser.add_argument('--seed', type=int, default=0, help='same seed, same frames (default: 0)')
+    parser.add_argument('--seed', type=seed, default=0,
+                        help='same seed, same frames, on a GPU but for rounding (default: 0)')
     parser.add_argument('--device', default='auto', help="'auto', 'cpu' or 'cuda' (default: auto)")
 
 
@@ -146,6 +155,6 @@ def _move_into(partial: Path, path: Path) -> None:
     path.mkdir(exist_ok=True)
     for entry in sorted(partial.iterdir()):
         target = path / entry.name
-        if target.is_dir():
+        if target.is_dir() and not target.is_symlink():
             shutil.rmtree(target)
         os.replace(entry, target)

@@ -49,8 +49,8 @@ class DemoOptions:
     def node_parameters(self) -> dict[str, Any]:
         """Give the node's parameters."""
         width, height = self.size or (RENDER_SIZE if self.generator == 'render' else (0, 0))
-        reference = self.reference if self.reference == SAMPLE else str(Path(self.reference).resolve())
-        weights = str(Path(self.weights).resolve()) if self.weights else ''
+        reference = self.reference if self.reference == SAMPLE else str(Path(self.reference).expanduser().resolve())
+        weights = str(Path(self.weights).expanduser().resolve()) if self.weights else ''
         return {'reference': reference, 'generator': self.generator, 'width': width, 'height': height,
                 'weights': weights, 'speed': self.speed, 'texture': self.texture, 'seed': self.seed,
                 'device': self.device, 'autostart': True,

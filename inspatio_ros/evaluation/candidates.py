@@ -53,9 +53,9 @@ class Observed:
         """Forget every block and draw from this seed."""
         self._inner.reset(seed)
 
-    def forget(self) -> None:
+    def forget(self, reference: bool = False) -> None:
         """Have the next block know nothing of those before."""
-        self._inner.forget()
+        self._inner.forget(reference)
 
     def step(self, condition: Condition, reference_images: Tensor | None,
              reference_keys: tuple[int, ...] | None,

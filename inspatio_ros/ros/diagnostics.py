@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -32,11 +33,13 @@ class RateMeter:
     def __init__(self) -> None:
         self._shown: deque[tuple[float, float]] = deque()
         self._ages: deque[float] = deque(maxlen=100)
+        self._late = -math.inf
         self._started = time.monotonic()
 
     def restart(self) -> None:
         """Begin anew, after a pause."""
         self._shown.clear()
+        self._late = -math.inf
         self._started = time.monotonic()
 
     def count(self, scene_seconds: float, age: float) -> None:
@@ -46,6 +49,15 @@ class RateMeter:
         self._ages.append(age)
         # Here too: nobody may ever ask for rates.
         self._forget(now)
+
+    def note_late(self) -> None:
+        """Note that a frame came too late for the node's clock."""
+        self._late = time.monotonic()
+
+    @property
+    def late(self) -> bool:
+        """Whether a frame came too late for the node's clock in the last seconds."""
+        return time.monotonic() - self._late < _WINDOW
 
     def rates(self) -> tuple[float, float]:
         """Give frames per second and the real-time factor."""

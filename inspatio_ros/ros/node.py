@@ -306,8 +306,12 @@ class InspatioNode(LifecycleNode):
                 return diagnostics.WARN, f'no odometry for {_SILENCE:.0f} s: nothing to show'
             if self._world.drive.lag > _BEHIND + 2 * self._world.block_seconds:
                 return diagnostics.WARN, f'slower than real time: {self._world.drive.lag:.1f} s behind odometry'
-        elif self.get_parameter('use_sim_time').value and not self.get_clock().now().nanoseconds:
-            return diagnostics.WARN, 'use_sim_time is set and nobody publishes /clock: nothing is shown'
+        elif self.get_parameter('use_sim_time').value:
+            # That clock may run at any rate, or stand still.
+            if not self.get_clock().now().nanoseconds:
+                return diagnostics.WARN, 'use_sim_time is set and nobody publishes /clock: nothing is shown'
+            if camera.meter.late:
+                return diagnostics.WARN, 'slower than /clock: frames come too late'
         elif not camera.meter.keeps_up() and not self.settings.publish_clock:
             return diagnostics.WARN, f'slower than real time: {camera.meter.rates()[1]:.2f}'
         if tf.TFMessage is None:

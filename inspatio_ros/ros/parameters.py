@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from inspatio_ros.errors import ConfigurationError
-from inspatio_ros.generators import FILLS, GENERATORS, SPEEDS
+from inspatio_ros.generators import FILLS, GENERATORS, LARGEST_SEED, SPEEDS
 from inspatio_ros.spatial.clearance import ROBOT_RADIUS
 from inspatio_ros.spatial.fusion import MAX_FRAMES, VOXEL_SIZE
 from inspatio_ros.spatial.motion import CAMERA_HEIGHT, COMMAND_TIMEOUT, Limits, Mount
@@ -100,12 +100,13 @@ class Settings:
     frame_rate: float = _parameter(0., "frames per second; 0: the generator's own", bounds=(0., 120.))
     frames_per_block: int = _parameter(0, 'frames that the render generator makes at once; 0: its own choice',
                                        bounds=(0, 64))
-    speed: str = _parameter('exact', 'how nano and 1.3b are made fast: exact (the same numbers on every CPU), compiled '
-                            '(a minute at the first start), fast (8-bit on a CPU, compiled on a GPU), float8, plain',
-                            choices=SPEEDS)
+    speed: str = _parameter('exact', 'how nano and 1.3b are made fast: exact (the numbers of plain but for rounding), '
+                            'compiled (a minute at the first start), fast (8-bit on a CPU, compiled on a GPU), float8, '
+                            'plain', choices=SPEEDS)
     texture: bool = _parameter(False, 'nano: texture in what is made up; it looks more like the scene, and is farther '
                                'from it pixel by pixel')
-    seed: int = _parameter(0, 'same seed, same recording, same poses: same frames', bounds=(0, 2**31 - 1))
+    seed: int = _parameter(0, 'same seed, recording and poses: same frames (but for rounding, on a GPU)',
+                           bounds=(0, LARGEST_SEED))
     fill: str = _parameter('smooth', 'how the render generator fills what was not seen', choices=FILLS)
     max_views: int = _parameter(4, 'frames of a static recording that are fused into one render', bounds=(1, 16))
 

@@ -275,7 +275,10 @@ class VirtualCamera:
             behind = self._worker.queued > frame.count
             return frame.stamp if behind or self._on_pace() else None
         if self._simulated is None:
-            return self.pacer.next_stamp(self.now(), frame.periods)
+            slips, stamp = self.pacer.slips, self.pacer.next_stamp(self.now(), frame.periods)
+            if self.pacer.slips > slips:
+                self.meter.note_late()
+            return stamp
         if self.settings.real_time_factor and not self._on_pace(frame.periods):
             return None
         stamp = self._simulated.advance(self.pacer.period * frame.periods)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -22,9 +22,6 @@ from inspatio_ros.spatial.odometry import OdometryLimits
 
 #: Position (x, y, z) and quaternion (x, y, z, w), as messages hold them.
 PoseTuple = tuple[tuple[float, float, float], tuple[float, float, float, float]]
-
-#: Metres and degrees from one frame to the next that are a cut, and how many of the usual steps.
-_ELSEWHERE, _STEPS = (1., 60.), 3.
 
 #: Frames of a moving recording that are read before it is shown: all of the sample's.
 _READ_AHEAD = 48
@@ -62,19 +59,6 @@ class Frame:
         return time.monotonic() - self.planned
 
 
-def is_cut(T_before: np.ndarray, T_map_base: np.ndarray) -> bool:
-    """Say whether a block's poses [F, 4, 4] begin elsewhere than the frame before it [4, 4] lets one expect.
-
-    Elsewhere is a metre or 60 degrees away, or three of the block's own steps where those are longer.
-    """
-    T = np.concatenate([T_before[None], T_map_base])
-    steps = np.linalg.norm(np.diff(T[:, :3, 3], axis=0), axis=1)
-    cosines = ((T[:-1, :3, :3] * T[1:, :3, :3]).sum(axis=(1, 2)) - 1) / 2
-    turns = np.degrees(np.arccos(cosines.clip(-1., 1.)))
-    return any(way[0] > max(least, _STEPS * float(way[1:].max(initial=0.)))
-               for way, least in zip((steps, turns), _ELSEWHERE, strict=True))
-
-
 @dataclass
 class World:
     """What the worker owns: the simulator, where the robot starts in it, and how it is driven.
@@ -89,7 +73,6 @@ class World:
     overload: str
     now: Callable[[], float]
     #: Pose of the last frame that an image was made of.
-    _T_before: np.ndarray | None = field(default=None, init=False)
 
     @property
     def block_seconds(self) -> float:
@@ -112,10 +95,6 @@ class World:
                          None if plan.stamps is None else int(plan.stamps[i]), stride, planned, block, index, count)
         if not heard:
             return iter([[frame(i, None, i) for i in range(count)]])
-        if self._T_before is not None and is_cut(self._T_before, plan.T_map_base):
-            # Moved by initialpose, or by odometry that jumped, or driven on while nobody looked.
-            self.simulator.forget()
-        self._T_before = plan.T_map_base[-1]
         return self._parts(self.simulator.stream(*self._seen_from(plan.T_map_base, plan.elapsed)), frame)
 
     def _parts(self, stream: BlockStream, frame: Callable[[int, Block, int], Frame]) -> Iterator[list[Frame]]:
@@ -141,7 +120,6 @@ class World:
         """Go back to the start and draw from the seed anew."""
         self.drive.reset()
         self.simulator.reset()
-        self._T_before = None
 
 
 def open_world(settings: Settings, now: Callable[[], float]) -> World:

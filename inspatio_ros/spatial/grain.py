@@ -52,6 +52,10 @@ class GrainField:
 
     def __init__(self, seed: int = 0) -> None:
         self._count = seed * 1000003
+        self.forget()
+
+    def forget(self) -> None:
+        """Take another anchor with the next frame, and fade nothing into it."""
         self._anchor: _Anchor | None = None
         self._before: _Anchor | None = None
         self._faded = 0

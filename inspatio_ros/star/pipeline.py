@@ -175,14 +175,17 @@ class StarPipeline:
         self._stills: OrderedDict[int, Tensor] = OrderedDict()
         self._watch = _Stopwatch(self.device)
 
-    def forget(self) -> None:
+    def forget(self, reference: bool = False) -> None:
         """Have the next block know nothing of those before, as behind a cut; noise and counting go on.
 
-        What was generated elsewhere must not shine through: the cache's history, and what encoder and decoder remember
-        of the frame before. The reference is another matter, and stays.
+        What was generated elsewhere must not shine through: the cache's history, what encoder and decoder remember of
+        the frame before, and where texture lay. The reference is another matter, and stays; `reference` says that its
+        frames, aligned in time, do not go on from those before either.
         """
         self._state.previous = self._previous_views = None
-        for memory in (self._render_state.memory, self._decoder_state.memory):
+        self._grain.forget()
+        states = [self._render_state, self._decoder_state, *([self._reference_state] if reference else [])]
+        for memory in (state.memory for state in states):
             memory[:] = [None] * len(memory)
 
     @torch.inference_mode()

@@ -1,0 +1,31 @@
+# Copyright 2026 The inspatio_ros authors
+# SPDX-License-Identifier: Apache-2.0
+"""Cuts: where a camera's path, or the time that it shows, does not go on from what was shown before."""
+
+from __future__ import annotations
+
+import numpy as np
+
+#: Metres and degrees from one frame to the next that are a cut, and how many of the usual steps.
+_ELSEWHERE, _STEPS = (1., 60.), 3.
+#: Seconds of scene time that are a cut, or as many of the usual steps.
+_ANOTHER_TIME = 1.
+
+
+def is_cut(T_before: np.ndarray, T_world_camera: np.ndarray) -> bool:
+    """Say whether a block's poses [F, 4, 4] begin elsewhere than the frame before it [4, 4] lets one expect.
+
+    Elsewhere is a metre or 60 degrees away, or three of the block's own steps where those are longer.
+    """
+    T = np.concatenate([T_before[None], T_world_camera])
+    steps = np.linalg.norm(np.diff(T[:, :3, 3], axis=0), axis=1)
+    cosines = ((T[:-1, :3, :3] * T[1:, :3, :3]).sum(axis=(1, 2)) - 1) / 2
+    turns = np.degrees(np.arccos(cosines.clip(-1., 1.)))
+    return any(way[0] > max(least, _STEPS * float(way[1:].max(initial=0.)))
+               for way, least in zip((steps, turns), _ELSEWHERE, strict=True))
+
+
+def is_another_time(before: float, times: np.ndarray) -> bool:
+    """Say whether a block's times [F] in seconds begin elsewhere than the frame before it, at `before`, lets expect."""
+    usual = float(np.abs(np.diff(times)).max(initial=0.))
+    return abs(float(times[0]) - before) > max(_ANOTHER_TIME, _STEPS * usual)
