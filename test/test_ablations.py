@@ -16,7 +16,8 @@ from test_training import LOSS, TINY, make_clip
 
 from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.evaluation.ablation import ABLATIONS
-from inspatio_ros.training.ablations import ROWS, ablate, table, train_row
+from inspatio_ros.training.ablations import ROWS, Budget, ablate, table, train_row
+from inspatio_ros.training.checkpoint import CheckpointFolder
 from inspatio_ros.training.data import ClipFolder, save_clip
 from inspatio_ros.training.encoded import EncodingConfig
 from inspatio_ros.training.jdmd import JdmdConfig
@@ -64,7 +65,8 @@ def test_networks_never_see_what_they_are_trained_without(data, ablation):
 def test_rows_are_trained_from_the_whole_run_measured_once_and_laid_side_by_side(data, run, tmp_path, capsys):
     names = ['initialisation', 'no_history']
     text = ablate(PLAN, names, data, run, tmp_path, ('scenes',), 1)
-    assert [line.split('|')[1].strip() for line in text.splitlines()[2:]] == [ROWS[name].about for name in names]
+    assert [line.split('|')[1].strip() for line in text.splitlines()[2:]] == [
+        'render, holes filled by the nearest colour', 'render, holes filled smoothly', *[ROWS[n].about for n in names]]
     assert (tmp_path / 'ablations.md').read_text() == text + '\n'
     assert cv2.imread(str(tmp_path / 'ablations.png')).shape[0] > 3 * 32
     assert not (tmp_path / 'initialisation' / 'weights').exists(), 'the whole is not trained again'
@@ -76,12 +78,13 @@ def test_rows_are_trained_from_the_whole_run_measured_once_and_laid_side_by_side
     assert figures['about']['suites'] == ['scenes'] and figures['about']['clips'] == 1
     # Measured otherwise, or before files said how: measured again.
     ablate(PLAN, ['no_history'], data, run, tmp_path, (), 1)
-    assert json.loads(done.read_text()) == {'about': {**figures['about'], 'suites': []}, 'figures': {}}
+    again = json.loads(done.read_text())
+    assert again['about'] == {**figures['about'], 'suites': []} and again['figures'] == {} and again['commit']
     done.write_text(json.dumps(figures['figures']))
     ablate(PLAN, ['no_history'], data, run, tmp_path, (), 2)
     assert json.loads(done.read_text())['about']['clips'] == 2
     with pytest.raises(ConfigurationError, match=r'was trained otherwise \(steps: wanted 1, found None\)'):
-        ablate(PLAN, ['no_history'], data, run, tmp_path, ('scenes',), 1, steps=1)
+        ablate(PLAN, ['no_history'], data, run, tmp_path, ('scenes',), 1, budget=Budget(1))
 
 
 def test_shared_stages_are_trained_to_their_end_beforehand(data, run, tmp_path):
@@ -93,7 +96,7 @@ def test_shared_stages_are_trained_to_their_end_beforehand(data, run, tmp_path):
 
 def test_with_a_budget_of_its_own_every_row_is_trained_from_the_autoencoder_alone(data, run, tmp_path):
     names = ['initialisation', 'no_render']
-    ablate(PLAN, names, data, run, tmp_path, (), steps=1)
+    ablate(PLAN, names, data, run, tmp_path, (), budget=Budget(1))
     for name in names:
         assert [path.name for path in sorted((tmp_path / name / 'initialisation' / 'checkpoints').iterdir())] == [
             'step_00000001.safetensors']
@@ -105,7 +108,7 @@ def test_rows_go_on_from_given_weights_and_share_a_finished_decoder(data, tmp_pa
                    loss=replace(LOSS, local_start=True, rolled_out=1), encoding=EncodingConfig(variants=1))
     run = tmp_path / 'run'
     train(plan, 'all', data, run)
-    ablate(plan, ['no_history'], data, run, tmp_path, (), steps=1, learning_rate=1e-9, start=run / 'weights')
+    ablate(plan, ['no_history'], data, run, tmp_path, (), budget=Budget(1, run / 'weights', 1e-9))
     row = tmp_path / 'no_history'
     assert (row / 'finish').is_symlink() and (row / 'latents').is_symlink()
     for name in ('transformer', 'autoencoder'):
@@ -136,7 +139,7 @@ def test_a_distilled_row_shares_what_its_task_does_not_change(data, tmp_path):
 
 def test_a_start_without_a_number_of_steps_is_refused(data, run, tmp_path):
     with pytest.raises(ConfigurationError, match='give --steps too'):
-        ablate(PLAN, ['initialisation'], data, run, tmp_path, (), start=run / 'weights')
+        ablate(PLAN, ['initialisation'], data, run, tmp_path, (), budget=Budget(start=run / 'weights'))
 
 
 def test_distillation_without_teachers_is_refused_by_name(data, run, tmp_path):
@@ -146,4 +149,27 @@ def test_distillation_without_teachers_is_refused_by_name(data, run, tmp_path):
 
 def test_what_was_not_measured_is_a_dash():
     row = table({'ctrl': {'scenes': {'psnr': {'all': 20.126}}}}).splitlines()[-1]
-    assert row == '| L_ctrl only | 20.13 ' + '| – ' * 9 + '|'
+    assert row == '| L_ctrl only | 20.13 ' + '| – ' * 10 + '|'
+
+
+def test_every_row_takes_as_many_steps_of_the_student_from_one_start(data, tmp_path):
+    write_images(tmp_path / 'video', 30)
+    names = ('autoencoder', 'initialisation', 'spread', 'motion_teacher', 'real_teacher', 'jdmd', 'finish')
+    plan = replace(PLAN, stages={name: SHORT for name in names}, loss=replace(LOSS, rolled_out=1),
+                   jdmd=JdmdConfig(student_every=2))
+    run = tmp_path / 'run'
+    train(plan, 'all', data, run, real=[tmp_path / 'video'])
+    rows = tmp_path / 'rows'
+    ablate(plan, ['initialisation', 'no_history', 'vis'], data, run, rows, (),
+           budget=Budget(1, run / 'weights', batch_size=2))
+    for row, stage, step in (('initialisation', 'spread', 1), ('no_history', 'spread', 1), ('vis', 'jdmd', 2)):
+        trained = {path.name for path in (rows / row).iterdir() if path.is_dir() and not path.is_symlink()}
+        assert trained == {stage, 'weights'}, row
+        assert CheckpointFolder(rows / row / stage / 'checkpoints').newest_step() == step
+        start, made = (load_file(folder / 'weights' / 'transformer.safetensors') for folder in (run, rows / row))
+        assert any(not torch.equal(value, made[key]) for key, value in start.items()), row
+
+
+def test_the_office_needs_its_recording(data, run, tmp_path):
+    with pytest.raises(ConfigurationError, match='give --reference'):
+        ablate(PLAN, ['initialisation'], data, run, tmp_path, ('office',))

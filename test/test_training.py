@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import resource
 import signal
 from dataclasses import fields, replace
@@ -22,12 +23,13 @@ from inspatio_ros.config import AutoencoderConfig, GeneratorConfig, TransformerC
 from inspatio_ros.errors import ConfigurationError, InspatioError, RecordingError, WeightsError
 from inspatio_ros.spatial.fill import METHODS, fill
 from inspatio_ros.spatial.render import HOLE, Condition
+from inspatio_ros.star.checkpoint import packaged_folder
 from inspatio_ros.star.pipeline import StarPipeline
 from inspatio_ros.training.checkpoint import CheckpointError, CheckpointFolder, load_tensors, save_tensors
 from inspatio_ros.training.data import STILLS, ClipFolder, Clips, augment, save_clip, unit
 from inspatio_ros.training.distributed import ScaledTrainer
 from inspatio_ros.training.encoded import EncodedClips, EncodingConfig
-from inspatio_ros.training.export import export, load_networks
+from inspatio_ros.training.export import LARGEST_BYTES, export, load_networks
 from inspatio_ros.training.measure import Figures
 from inspatio_ros.training.mend import MendStage
 from inspatio_ros.training.networks import Networks
@@ -196,6 +198,7 @@ def test_every_stage_trains_and_the_weights_load_again(data, tmp_path):
     assert images[0].shape == clip.truth.shape
     _, about = load_tensors(tmp_path / 'weights' / 'transformer.safetensors')
     assert about['licence'] == 'Apache-2.0' and about['config']['transformer']['dim'] == 48
+    assert about['training']['stages']['joint']['steps'] == 2 and about['training']['loss']['crop'] == [32, 32]
     assert {path.name for path in (tmp_path / 'weights').iterdir()} == {
         'config.json', 'transformer.safetensors', 'autoencoder.safetensors', 'text.safetensors'}
     assert list((tmp_path / 'joint').glob('events.*'))
@@ -549,6 +552,18 @@ def test_metadata_of_weights_names_what_the_clips_were_made_from(tmp_path, clips
         save_clip(tmp_path / f'clip_{name}.safetensors', clip, about)
     assert ClipFolder(tmp_path).description() == (
         '3 clips of procedural scenes, seeds 7-8, 11; 1 clips of the recording office')
+
+
+def test_shipped_weights_are_small_and_say_where_they_come_from():
+    folder = packaged_folder('nano')
+    files = sorted(folder.glob('*.safetensors'))
+    assert [file.name for file in files] == ['autoencoder.safetensors', 'text.safetensors', 'transformer.safetensors']
+    for file in files:
+        about = load_tensors(file)[1]
+        assert file.stat().st_size <= LARGEST_BYTES, file
+        assert about['licence'] == 'Apache-2.0' and about['commit'] and about['steps'] and about['held_out_psnr']
+        assert 'seeds' in about['data'] and about['config'] == json.loads((folder / 'config.json').read_text())
+        assert not re.search(r'"/|\.\./|~/', json.dumps(about)), 'no folder of the machine that trained them'
 
 
 def test_a_teacher_s_held_out_error_is_a_mean_over_clips_and_not_over_batches():

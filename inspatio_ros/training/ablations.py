@@ -4,10 +4,11 @@
 
 `python -m inspatio_ros.training.ablations --config FILE --data DATA --run RUN --output DIR` takes what RUN holds (the
 stages of `--stage all`, and for the rows of distillation the two teachers) and trains what a row changes, for as many
-steps as the whole has. With `--steps N` every row, the whole one too, is initialised for N steps instead, from nothing
-or from the weights of `--start`, and distilled from the whole one's. All rows share RUN's autoencoder, with the decoder
-that the configuration's `stages` give it. A row that is done is not trained again, and measured again only where other
-suites or another number of clips are asked for. DIR gets a folder a row, `ablations.md` and `ablations.png`.
+steps as the whole has. With `--steps N --start WEIGHTS` the student of every row, the whole one too, takes N steps from
+those weights instead: without a part by the last stage of its own training, or by distillation. With `--steps N` alone
+it is initialised for N steps from nothing, and distilled from the whole one's. All rows share RUN's autoencoder, with
+the decoder that the configuration's `stages` give it. A row that is done is not trained again, and measured again only
+where other suites, clips or recordings are asked for. DIR gets a folder a row, `ablations.md` and `ablations.png`.
 """
 
 from __future__ import annotations
@@ -18,20 +19,26 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.training.checkpoint import CheckpointFolder, first_difference
 from inspatio_ros.training.distributed import check_kind
+from inspatio_ros.training.export import commit
 from inspatio_ros.training.further import FURTHER_STAGES, TEACHER_OF
 from inspatio_ros.training.jdmd import JdmdStage
 from inspatio_ros.training.stages import InitialisationStage, SpreadStage
 from inspatio_ros.training.train import PIXEL_STAGES, Plan, changed, read_plan, train
 from inspatio_ros.training.trainer import TrainerConfig
 
-SUITES = ('scenes', 'memory', 'roam')
+if TYPE_CHECKING:
+    from inspatio_ros.reference.base import Reference
+
+SUITES = ('scenes', 'memory', 'roam', 'office')
+#: What the table shows above its rows: the render with its holes filled.
+_FILLS = {'nearest': 'render, holes filled by the nearest colour', 'smooth': 'render, holes filled smoothly'}
 #: Frames of a suite that the sheet of pictures shows.
 PICTURES = 4
 
@@ -64,7 +71,45 @@ _COLUMNS = (
     ('other frame', 'memory', ('psnr_of_answers', 'another frame'), 2),
     ('block before', 'memory', ('psnr_of_answers', 'block before'), 2),
     ('revisit', 'memory', ('revisit', 'holes', 'psnr'), 2), ('turns', 'roam', ('psnr', 'all'), 2),
+    ('office', 'office', ('psnr_after_gain_fit', 'all'), 2),
 )
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every row is trained for: `steps` of the student (None: as RUN was), from the weights in `start`.
+
+    `learning_rate`: of the rows that are not distilled; `batch_size`: clips of a step, of all rows. None: the plan's.
+    """
+
+    steps: int | None = None
+    start: Path | None = None
+    learning_rate: float | None = None
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps is None and any(value is not None for value in (self.start, self.learning_rate, self.batch_size)):
+            raise ConfigurationError('a start, a learning rate and a batch size belong to a number of steps; give '
+                                     '--steps too')
+
+    def applied(self, plan: Plan) -> Plan:
+        """Give a plan whose rows keep to the budget."""
+        if self.steps is None:
+            return plan
+        own = [name for name in (InitialisationStage.name, SpreadStage.name) if name in plan.stages]
+        # Who goes on from trained weights goes on as they were trained last.
+        stage = own[-1] if self.start else InitialisationStage.name
+        plan = replace(plan, stages=_without(plan, [name for name in own if name != stage]))
+        plan = changed(plan, stage, self.steps, self.learning_rate, self.batch_size)
+        if self.start and JdmdStage.name in plan.stages:
+            plan = changed(plan, JdmdStage.name, self.steps * plan.jdmd.student_every, None, self.batch_size)
+        return plan
+
+    def as_json(self) -> dict[str, Any]:
+        """Give what must agree for a row not to be trained again."""
+        start = str(self.start and self.start.resolve())
+        batch = {} if self.batch_size is None else {'batch_size': self.batch_size}
+        return {'steps': self.steps, 'learning_rate': self.learning_rate, 'start': start, **batch}
 
 
 def train_row(plan: Plan, row: Row, data: Path, run: Path, folder: Path, device: str = 'cpu',
@@ -72,7 +117,7 @@ def train_row(plan: Plan, row: Row, data: Path, run: Path, folder: Path, device:
     """Train what a row changes, from what RUN holds; gives the folder of its weights.
 
     `whole` is the folder of the whole row where it was trained anew, too; None where it is RUN itself. `start` is a
-    folder of weights that the initialisation starts from.
+    folder of weights that every row goes on from, however it is trained.
     """
     distilled = JdmdStage.name in plan.stages
     if not (row.tasks or row.ablation or whole or distilled):
@@ -81,7 +126,7 @@ def train_row(plan: Plan, row: Row, data: Path, run: Path, folder: Path, device:
     for stage in plan.stages:
         if stage in PIXEL_STAGES:
             _share(run / stage, folder / stage, plan)
-        elif stage not in FURTHER_STAGES and (row.tasks or not (row.ablation or whole)):
+        elif stage not in FURTHER_STAGES and not start and (row.tasks or not (row.ablation or whole)):
             # What is distilled, or was in RUN: its student before that.
             _share((whole or run) / stage, folder / stage, plan)
     # Encoded clips are the same for every row but the one without a render, which finds no file of its name there.
@@ -90,12 +135,12 @@ def train_row(plan: Plan, row: Row, data: Path, run: Path, folder: Path, device:
     if row.tasks:
         for task in row.tasks:
             _share(run / TEACHER_OF[task], folder / TEACHER_OF[task], plan)
-        plan, start = replace(plan, jdmd=replace(plan.jdmd, tasks=row.tasks)), None
+        plan = replace(plan, jdmd=replace(plan.jdmd, tasks=row.tasks))
     else:
         plan = replace(plan, ablation=row.ablation, stages=_without(plan, FURTHER_STAGES))
     last = list(plan.stages)[-1]
     if row.tasks and last != JdmdStage.name:
-        train(plan, JdmdStage.name, data, folder, device)
+        train(plan, JdmdStage.name, data, folder, device, weights=start)
     # What ends the decoder's training is shared, and done: it is read.
     train(plan, last if row.tasks else 'all', data, folder, device, weights=start)
     return _weights(folder / 'weights')
@@ -106,8 +151,11 @@ def _without(plan: Plan, names: Sequence[str]) -> dict[str, TrainerConfig]:
 
 
 def measure_row(row: Row, weights: Path, folder: Path, suites: Sequence[str], count: int | None = None,
-                device: str = 'cpu') -> dict[str, dict[str, Any]]:
-    """Measure weights on the suites; gives the generator's own figures by suite, and writes a report for each."""
+                device: str = 'cpu', reference: Reference | None = None) -> dict[str, dict[str, dict[str, Any]]]:
+    """Measure weights on the suites, and write a report for each.
+
+    Gives the figures of the generator ('') and of the fills beside it: who -> suite -> figures.
+    """
     from inspatio_ros.evaluation.candidates import observe
     from inspatio_ros.evaluation.latents import open_autoencoder
     from inspatio_ros.evaluation.protocol import Setting, evaluate
@@ -121,31 +169,34 @@ def measure_row(row: Row, weights: Path, folder: Path, suites: Sequence[str], co
     chosen = {name: list(candidates.values())[-1]}
     # Distances are taken in the latents of the shipped weights, so that all rows have one measure.
     setting = Setting(device=device, autoencoder=open_autoencoder(None, device), tell=lambda line: None)
-    found = {}
+    found: dict[str, dict[str, dict[str, Any]]] = {'': {}, **{fill: {} for fill in _FILLS}}
     for suite in suites:
         place = folder / suite
         place.mkdir(parents=True, exist_ok=True)
-        result = evaluate(open_suite(suite, count), chosen, setting)
+        result = evaluate(open_suite(suite, count, reference if suite == 'office' else None), chosen, setting)
         write_report(result, place)
         np.savez_compressed(place / 'pictures.npz', **{
             kind: np.stack([images[key] for _, images in result.pictures[:PICTURES] if key in images])
             for kind, key in (('made', name), ('truth', TRUTH))})
-        found[suite] = result.figures['candidates'][name]
+        for who, figures in found.items():
+            figures[suite] = result.figures['candidates'][who or name]
     return found
 
 
-def table(rows: dict[str, dict[str, dict[str, Any]]]) -> str:
-    """Lay out figures (row -> suite -> figure) as Markdown; what was not measured is a dash."""
+def table(rows: dict[str, dict[str, dict[str, Any]]], fills: dict[str, dict[str, dict[str, Any]]] | None = None) -> str:
+    """Lay out figures (row or fill -> suite -> figure) as Markdown; what was not measured is a dash."""
     lines = ['| trained as | ' + ' | '.join(heading for heading, *_ in _COLUMNS) + ' |',
              '|---' * (len(_COLUMNS) + 1) + '|']
-    for name, figures in rows.items():
+    said = {**{_FILLS[name]: figures for name, figures in (fills or {}).items()},
+            **{ROWS[name].about: figures for name, figures in rows.items()}}
+    for about, figures in said.items():
         cells = []
         for _, suite, path, digits in _COLUMNS:
             value: Any = figures.get(suite, {})
             for key in path:
                 value = value.get(key) if isinstance(value, dict) else None
             cells.append('–' if value is None else f'{value:.{digits}f}')
-        lines.append(f'| {ROWS[name].about} | ' + ' | '.join(cells) + ' |')
+        lines.append(f'| {about} | ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines)
 
 
@@ -178,7 +229,7 @@ def _share(source: Path, place: Path, plan: Plan) -> None:
 
 
 def _done(path: Path, about: dict[str, Any]) -> dict[str, Any] | None:
-    """Give the figures of a row that was measured before as it is now asked for; None where it is to be measured.
+    """Give the file of a row that was measured before as it is now asked for; None where it is to be measured.
 
     Raises:
         ConfigurationError: it was trained otherwise.
@@ -193,7 +244,7 @@ def _done(path: Path, about: dict[str, Any]) -> dict[str, Any] | None:
     if difference:
         raise ConfigurationError(f'{path.parent} was trained otherwise ({difference}); choose another --output or '
                                  f'remove {path.parent}')
-    return found['figures'] if said == about else None
+    return found if said == about and 'fills' in found else None
 
 
 def _link(source: Path, place: Path) -> None:
@@ -207,36 +258,37 @@ def _weights(folder: Path) -> Path:
     return folder
 
 
-def ablate(plan: Plan, names: Sequence[str], data: Path, run: Path, output: Path, suites: Sequence[str] = SUITES,
-           count: int | None = None, device: str = 'cpu', steps: int | None = None,
-           learning_rate: float | None = None, start: Path | None = None) -> str:
+def ablate(plan: Plan, names: Sequence[str], data: Path, run: Path, output: Path, suites: Sequence[str] = SUITES[:-1],
+           count: int | None = None, device: str = 'cpu', budget: Budget | None = None,
+           recording: Path | None = None) -> str:
     """Train and measure rows, those that are not done yet; writes and gives the table.
 
-    `steps` is what every row is initialised for, where that is not what RUN was; at `learning_rate`, from the weights
-    in `start`, if they are given.
+    `budget` is what every row is trained for, where that is not what RUN was; `recording` is that of the suite office.
     """
     from inspatio_ros.evaluation.pictures import write_bytes, write_png
-    figures, folders, whole = {}, {}, None
-    if steps is not None:
-        plan = replace(plan, stages=_without(plan, [SpreadStage.name]))
-        whole, plan = output / 'initialisation', changed(plan, InitialisationStage.name, steps, learning_rate)
-    elif start is not None or learning_rate is not None:
-        raise ConfigurationError('a start and a learning rate belong to a number of steps; give --steps too')
-    about = {'training': {'steps': steps, 'learning_rate': learning_rate, 'start': str(start and start.resolve())},
-             'suites': sorted(suites), 'clips': count}
+    from inspatio_ros.reference import open_reference
+    if 'office' in suites and recording is None:
+        raise ConfigurationError('the suite office needs a recording: give --reference, or leave it out of --suites')
+    reference = open_reference(recording) if recording else None
+    budget = budget or Budget()
+    whole, plan = output / 'initialisation' if budget.steps is not None else None, budget.applied(plan)
+    about = {'training': budget.as_json(), 'suites': sorted(suites), 'clips': count,
+             **({'recording': reference.name} if reference else {})}
+    figures, fills, folders = {}, {}, {}
     for name in names:
         folder, done = output / name, output / name / 'figures.json'
         found = _done(done, about)
         if found is None:
-            weights = train_row(plan, ROWS[name], data, run, folder, device, whole, start)
-            found = measure_row(ROWS[name], weights, folder, suites, count, device)
-            write_bytes(done, (json.dumps({'about': about, 'figures': found}, indent=1) + '\n').encode())
-        figures[name], folders[name] = found, folder
-        print(table(figures), flush=True)
-    write_bytes(output / 'ablations.md', (table(figures) + '\n').encode())
+            weights = train_row(plan, ROWS[name], data, run, folder, device, whole, budget.start)
+            measured = measure_row(ROWS[name], weights, folder, suites, count, device, reference)
+            found = {'about': about, 'commit': commit(), 'figures': measured.pop(''), 'fills': measured}
+            write_bytes(done, (json.dumps(found, indent=1) + '\n').encode())
+        figures[name], fills, folders[name] = found['figures'], found['fills'], folder
+        print(table(figures, fills), flush=True)
+    write_bytes(output / 'ablations.md', (table(figures, fills) + '\n').encode())
     if SUITES[0] in suites:
         write_png(output / 'ablations.png', _sheet(folders))
-    return table(figures)
+    return table(figures, fills)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -247,11 +299,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument('--run', type=Path, required=True, help='folder of the whole: stages, teachers, weights')
     parser.add_argument('--output', type=Path, required=True, help='folder for the rows, the table and the pictures')
     parser.add_argument('--rows', nargs='+', choices=ROWS, default=list(ROWS))
-    parser.add_argument('--suites', nargs='+', choices=SUITES, default=list(SUITES))
+    parser.add_argument('--suites', nargs='+', choices=SUITES, default=[name for name in SUITES if name != 'office'])
     parser.add_argument('--clips', type=int, help="clips of each suite (default: the suite's own)")
-    parser.add_argument('--steps', type=int, help='initialise every row for so many steps, the whole one too')
+    parser.add_argument('--reference', type=Path, metavar='DIR', help='recording of the suite office')
+    parser.add_argument('--steps', type=int, help="steps of every row's student, the whole one's too")
     parser.add_argument('--start', type=Path, help='with --steps: folder of weights that every row starts from')
-    parser.add_argument('--learning-rate', type=float, help="with --steps: of the rows' initialisation")
+    parser.add_argument('--learning-rate', type=float, help='with --steps: of the rows that are not distilled')
+    parser.add_argument('--batch-size', type=int, help='with --steps: of all rows')
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--threads', type=int, help='CPU threads (all cores if left out)')
     options = parser.parse_args(arguments)
@@ -260,9 +314,10 @@ def main(arguments: list[str] | None = None) -> int:
     from inspatio_ros.training.entry import run
     if options.threads:
         torch.set_num_threads(options.threads)
-    return run(lambda: ablate(read_plan(options.config), options.rows, options.data, options.run, options.output,
-                              options.suites, options.clips, options.device, options.steps, options.learning_rate,
-                              options.start))
+    return run(lambda: ablate(
+        read_plan(options.config), options.rows, options.data, options.run, options.output, options.suites,
+        options.clips, options.device,
+        Budget(options.steps, options.start, options.learning_rate, options.batch_size), options.reference))
 
 
 if __name__ == '__main__':

@@ -104,6 +104,7 @@ class FurtherStages:
     def note_sources(self, folder: Path) -> None:
         """Write down what the real teacher was trained on, beside what an earlier command named."""
         names = {*sources_in(folder), *(Path(path).name for path in self.real)}
+        folder.mkdir(parents=True, exist_ok=True)
         write_bytes(folder / SOURCES_FILE, (json.dumps(sorted(names)) + '\n').encode())
 
     def _ready_teachers(self) -> dict[str, Denoiser]:

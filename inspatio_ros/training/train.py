@@ -7,8 +7,8 @@ from __future__ import annotations
 import argparse
 import sys
 import traceback
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +199,7 @@ def _train_on(plan: Plan, stage: str, clips: ClipSource, held_out: ClipSource, o
     for net in networks.modules().values():
         net.eval()
     if wanted[-1] not in TEACHER_OF.values():
-        about = {'data': clips.description(), 'seed': plan.seed, 'steps': steps,
+        about = {'data': clips.description(), 'seed': plan.seed, 'steps': steps, 'training': _settings(plan, steps),
                  'held_out_data': held_out.description(), 'held_out_psnr': measure(networks, held_out)}
         if plan.ablation:
             about['ablation'] = plan.ablation
@@ -282,6 +282,13 @@ def _description(plan: Plan, name: str) -> dict[str, Any]:
     if name in ENCODED_STAGES:
         encoding = {'encoding': to_dict(plan.encoding)}
     return {'generator': to_dict(plan.generator), **settings.get(name, {}), **ablation, **loss, **encoding}
+
+
+def _settings(plan: Plan, trained: Iterable[str]) -> dict[str, Any]:
+    """Give how the stages that were trained were, as the configuration says it."""
+    teacher = {name: value for name, value in to_dict(plan.teacher).items() if name != 'weights'}
+    return {'stages': {name: asdict(plan.stages[name]) for name in trained}, 'loss': to_dict(plan.loss),
+            'teacher': teacher, 'jdmd': to_dict(plan.jdmd), 'encoding': to_dict(plan.encoding)}
 
 
 def _export(networks: Networks, folder: Path, about: dict[str, Any], limited: bool) -> None:
