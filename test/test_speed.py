@@ -18,8 +18,8 @@ from torch._dynamo.testing import CompileCounter
 
 from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.golden import Golden
-from inspatio_ros.spatial.host import HostCopies, to_bytes
-from inspatio_ros.spatial.pixels import mask_to_uint8, to_uint8
+from inspatio_ros.spatial.host import HostCopies
+from inspatio_ros.spatial.pixels import mask_to_uint8, to_bytes, to_uint8
 from inspatio_ros.spatial.render import Condition
 from inspatio_ros.star import pipeline as pipeline_module
 from inspatio_ros.star import speed as speed_module

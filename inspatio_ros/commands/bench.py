@@ -214,13 +214,14 @@ def _with_texture(args: argparse.Namespace, generator: str) -> bool:
 
 def _soak_node(args: argparse.Namespace, generator: str) -> dict[str, Any]:
     from inspatio_ros.demo.run import DemoOptions, drive_node
-    from inspatio_ros.evaluation.benchmark import MIB, growth, resident_bytes
+    from inspatio_ros.evaluation.benchmark import growth
+    from inspatio_ros.memory import resident_mebibytes
     options = DemoOptions(args.reference, generator, args.size, args.soak, args.weights, args.seed, args.device,
                           speed=args.speed, texture=_with_texture(args, generator))
     samples = []
 
     def watch(elapsed: float, node: Child, _: Child) -> None:
-        samples.append((elapsed, resident_bytes(node.pid) / MIB))
+        samples.append((elapsed, resident_mebibytes(node.pid)))
         _tell_memory(*samples[-1])
 
     with tempfile.TemporaryDirectory(prefix='inspatio_bench_') as scratch:

@@ -24,6 +24,7 @@ import numpy as np
 
 from inspatio_ros.commands import options
 from inspatio_ros.errors import ConfigurationError
+from inspatio_ros.reference.held_out import evenly
 
 if TYPE_CHECKING:
     from inspatio_ros.block import Block
@@ -91,11 +92,11 @@ def _open(args: argparse.Namespace) -> tuple[Reference, list[int], WorldSimulato
 
 
 def frames_to_hold_out(reference: Reference, count: int) -> list[int]:
-    """Choose frames evenly over a recording: of 250, five are 25, 75, 125, 175 and 225."""
+    """Choose frames evenly over a recording (reference/held_out.py)."""
     if len(reference) < count + 2:
         raise ConfigurationError(f'{reference.name} has {len(reference)} frames, too few to hold {count} out of; at '
                                  'least two must be left')
-    return [int((i + 0.5) * len(reference) / count) for i in range(count)]
+    return evenly(len(reference), count)
 
 
 def compare(whole: Reference, held_out: list[int], camera: PinholeCamera, folder: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any
 
 from inspatio_ros.demo.processes import Child, private_ros_env
 from inspatio_ros.errors import ConfigurationError, InspatioError
-from inspatio_ros.evaluation.benchmark import MIB, resident_bytes
+from inspatio_ros.memory import resident_mebibytes
 from inspatio_ros.reference import SAMPLE, open_reference
 
 NODE = 'inspatio'
@@ -93,16 +93,16 @@ def run_demo(options: DemoOptions, folder: Path, tell: Callable[[str], None]) ->
 
 def _drive_and_record(options: DemoOptions, folder: Path, scratch: Path,
                       tell: Callable[[str], None]) -> dict[str, Any]:
-    peak = 0
+    peak = 0.
 
     def watch(elapsed: float, node: Child, recorder: Child) -> None:
         nonlocal peak
-        peak = max(peak, resident_bytes(node.pid))
+        peak = max(peak, resident_mebibytes(node.pid))
         tell(f'  {elapsed:4.0f} s  {recorder.last_of("frames")}')
 
     start_seconds = drive_node(options, folder / 'bag', scratch, tell, watch)
     return {'reference': options.reference, 'generator': options.generator, 'start_s': round(start_seconds, 2),
-            'node_memory_mib': round(peak / MIB, 1)}
+            'node_memory_mib': round(peak, 1)}
 
 
 def drive_node(options: DemoOptions, bag: Path | None, scratch: Path, tell: Callable[[str], None],

@@ -13,18 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from inspatio_ros.memory import MIB, resident_mebibytes
+
 if TYPE_CHECKING:
     from inspatio_ros.block import Block
     from inspatio_ros.reference.base import Reference
     from inspatio_ros.simulator import WorldSimulator
-
-MIB = 2**20
-
-
-def resident_bytes(pid: int | None = None) -> int:
-    """Give the resident memory of a process in bytes; of this one by default."""
-    pages = Path(f'/proc/{pid or "self"}/statm').read_text().split()[1]
-    return int(pages) * os.sysconf('SC_PAGE_SIZE')
 
 
 def machine(device: str = 'cuda') -> dict[str, Any]:
@@ -156,7 +150,7 @@ def soak(simulator: WorldSimulator, path: Iterator[np.ndarray], seconds: float,
     while (elapsed := time.monotonic() - start) < seconds:
         frames += len(simulator.step(next_poses(path, simulator)))
         if not samples or elapsed - samples[-1][0] >= min(5., seconds / 20):
-            samples.append((elapsed, resident_bytes() / MIB))
+            samples.append((elapsed, resident_mebibytes()))
             tell(*samples[-1])
         time.sleep(max(0., start + frames / simulator.frame_rate - time.monotonic()))
     return {'generator': simulator.name, 'frames': frames, **growth(samples, seconds)}

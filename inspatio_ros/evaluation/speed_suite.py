@@ -27,7 +27,8 @@ from inspatio_ros.evaluation.benchmark import Driven, machine, median_p95, memor
 from inspatio_ros.simulator import WorldSimulator
 from inspatio_ros.spatial import splat_triton
 from inspatio_ros.spatial.constraint import SpatialConstraint
-from inspatio_ros.spatial.host import HostCopies, to_bytes
+from inspatio_ros.spatial.host import HostCopies
+from inspatio_ros.spatial.pixels import to_bytes
 from inspatio_ros.spatial.render import splat
 from inspatio_ros.star.attention import median_seconds
 from inspatio_ros.star.float8 import unsupported

@@ -4,15 +4,20 @@
 
 from __future__ import annotations
 
-#: Where in a recording they lie.
-SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
+#: How many they are.
+HELD_OUT = 5
 #: Neighbours on either side that show nearly the same; one for every so many frames, fewer in a short recording.
 _NEIGHBOURS, _FRAMES_A_NEIGHBOUR = 2, 50
 
 
+def evenly(total: int, count: int) -> list[int]:
+    """Choose frames evenly over a recording of `total`: of 250, five are 25, 75, 125, 175 and 225."""
+    return [int((i + 0.5) * total / count) for i in range(count)]
+
+
 def held_out_frames(total: int) -> list[int]:
     """Give the frames of a recording of `total` frames that figures are measured on."""
-    return [round(share * total) for share in SHARES]
+    return evenly(total, HELD_OUT)
 
 
 def kept_from_training(total: int) -> frozenset[int]:

@@ -5,16 +5,16 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 import time
 from collections import deque
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+from inspatio_ros.memory import MIB
 
 if TYPE_CHECKING:
     from builtin_interfaces.msg import Time
@@ -94,15 +94,9 @@ def _text(value: object) -> str:
     return f'{value:.4g}' if isinstance(value, float) else str(value)
 
 
-def resident_mebibytes() -> float:
-    """Give this process's resident memory."""
-    pages = int(Path('/proc/self/statm').read_text().split()[1])
-    return pages * os.sysconf('SC_PAGE_SIZE') / 2**20
-
-
 def device_mebibytes(device: str) -> float | None:
     """Give the memory that torch holds on a GPU, None where the device is none."""
     if not device.startswith('cuda') or 'torch' not in sys.modules:
         return None
     import torch
-    return torch.cuda.memory_allocated(device) / 2**20
+    return torch.cuda.memory_allocated(device) / MIB

@@ -21,6 +21,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from std_srvs.srv import Trigger
 
 from inspatio_ros.errors import ConfigurationError, InspatioError
+from inspatio_ros.memory import resident_mebibytes
 from inspatio_ros.ros import diagnostics, tf
 from inspatio_ros.ros.drive import OdometryDrive
 from inspatio_ros.ros.messages import to_stamp
@@ -322,7 +323,7 @@ class InspatioNode(LifecycleNode):
         """Give the key-value pairs of the diagnostics; times in milliseconds, memory in MiB."""
         values: dict[str, object] = {'generator': self.settings.generator, 'tf': 'on' if tf.TFMessage else 'off',
                                      'overload': self.settings.overload,
-                                     'memory MiB': diagnostics.resident_mebibytes()}
+                                     'memory MiB': resident_mebibytes()}
         if self._camera is None:
             return values
         camera, simulator, report = self._camera, self._world.simulator, self._worker.report()

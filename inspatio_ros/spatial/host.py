@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inspatio_ros.spatial.pixels import mask_to_uint8, to_uint8
+from inspatio_ros.spatial.pixels import mask_to_uint8, to_bytes, to_uint8
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,3 @@ class HostCopies:
     def room(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """Give memory of the host that copies are made into: pinned, or they would wait."""
         return torch.empty(tuple(shape), dtype=dtype, pin_memory=self._stream is not None)
-
-
-def to_bytes(image: Tensor) -> Tensor:
-    """Turn images float32 [F, 3, H, W] in [-1, 1] into uint8 RGB [F, H, W, 3] on their device, rounded to nearest."""
-    scaled = (image + 1.).mul_(127.5).round_().clamp_(0., 255.).to(torch.uint8)
-    return scaled.permute(0, 2, 3, 1).contiguous()

@@ -27,9 +27,14 @@ def to_uint8(image: Tensor, out: np.ndarray | None = None) -> np.ndarray:
         out = np.empty((frames, height, width, channels), np.uint8) if out is None else out
         _interleave(source, out)
         return out
+    return to_bytes(image).cpu().numpy()
+
+
+def to_bytes(image: Tensor) -> Tensor:
+    """Turn images float32 [F, 3, H, W] in [-1, 1] into uint8 RGB [F, H, W, 3] on their device, rounded to nearest."""
     import torch
     scaled = (image + 1.).mul_(127.5).round_().clamp_(0., 255.).to(torch.uint8)
-    return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return scaled.permute(0, 2, 3, 1).contiguous()
 
 
 def mask_to_uint8(mask: Tensor) -> np.ndarray:
