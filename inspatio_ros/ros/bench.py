@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import subprocess
 import sys
 import time
@@ -28,6 +27,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 
+from inspatio_ros.demo.processes import free_domain
 from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.ros import tf, transport
 from inspatio_ros.ros.node import InspatioNode
@@ -122,7 +122,7 @@ class _Show:
 @contextmanager
 def _shown(width: int, height: int, topics: dict[str, type]) -> Iterator[_Show]:
     transport.prepare()
-    os.environ['ROS_DOMAIN_ID'] = str(random.SystemRandom().randint(1, 101))
+    os.environ['ROS_DOMAIN_ID'] = str(free_domain())
     os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
     listener = subprocess.Popen([sys.executable, '-m', 'inspatio_ros.ros.bench', *topics], stdin=subprocess.PIPE,
                                 stdout=subprocess.PIPE, text=True)
