@@ -191,7 +191,7 @@ class WorldSimulator:
             later = not self.reference.is_static and is_another_time(self._time_before, times)
             if later or is_cut(self._T_before, poses):
                 self._generator.forget(reference=later)
-        self._T_before, self._time_before = poses[-1], float(times[-1])
+        self._T_before, self._time_before = poses, float(times[-1])
 
     def _room(self, poses: np.ndarray, times: np.ndarray, condition: Condition,
               timings: dict[str, float]) -> tuple[Block, Tensor]:

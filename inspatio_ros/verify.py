@@ -47,7 +47,9 @@ def verify_file(path: str | Path, device: str = 'cpu', dtype: str = 'float32') -
     golden = Golden(path, torch.device(device), DTYPES[dtype])
     kind, replay = _kind(path, golden.metadata.get('what', ''), TENSOR_KINDS)
     # Float32 means float32: convolutions on a GPU would be rounded to ten bits otherwise.
-    with torch.backends.cudnn.flags(allow_tf32=False):
+    cudnn = torch.backends.cudnn
+    with cudnn.flags(enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic,
+                     allow_tf32=False):
         items = tuple(replay(golden))
         if not items:
             kind, items = f'{kind} (float32)', tuple(replay(Golden(path, torch.device(device), torch.float32)))

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,17 @@ def _quiet_ros(tmp_path_factory, monkeypatch):
     """ROS of a test writes its logs where tests write, and is heard on this machine alone."""
     monkeypatch.setenv('ROS_LOG_DIR', str(tmp_path_factory.getbasetemp() / 'ros_log'))
     monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+
+
+@pytest.fixture(autouse=True)
+def _threads_of_torch():
+    """What a command's --threads sets counts for its own test alone."""
+    torch = sys.modules.get('torch')
+    before = torch.get_num_threads() if torch else None
+    yield
+    torch = sys.modules.get('torch')
+    if torch and before:
+        torch.set_num_threads(before)
 
 
 def find_shared() -> Path:

@@ -159,6 +159,10 @@ def test_every_row_takes_as_many_steps_of_the_student_from_one_start(data, tmp_p
                    jdmd=JdmdConfig(student_every=2))
     run = tmp_path / 'run'
     train(plan, 'all', data, run, real=[tmp_path / 'video'])
+    kept = Budget(3, run / 'weights', batch_size=2).applied(plan).stages
+    assert 'initialisation' not in kept and (kept['spread'].steps, kept['spread'].batch_size) == (3, 4), 'clips twice'
+    assert (kept['jdmd'].steps, kept['jdmd'].batch_size) == (6, 2)
+    assert Budget(3, batch_size=2).applied(plan).stages['jdmd'].batch_size == 2
     rows = tmp_path / 'rows'
     ablate(plan, ['initialisation', 'no_history', 'vis'], data, run, rows, (),
            budget=Budget(1, run / 'weights', batch_size=2))

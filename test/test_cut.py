@@ -16,12 +16,15 @@ def at(x, yaw=0.):
 
 def test_driving_fast_is_no_cut():
     fast = np.array([at(2.5 * i) for i in range(1, 13)])
-    assert not is_cut(at(0.), fast) and is_cut(at(-8.), fast)
+    assert not is_cut(at(0.)[None], fast) and is_cut(at(-8.)[None], fast)
+    # Nor is the end of a path, where the last pose is held for as long as a block takes.
+    assert not is_cut(fast, np.array([at(2.5 * 13)] * 12)) and is_cut(fast, np.array([at(40.)] * 12))
 
 
 def test_elsewhere_is_a_metre_or_sixty_degrees_away():
-    assert is_cut(at(0.), np.array([at(0., 1.2)] * 9)) and not is_cut(at(0.), np.array([at(0., 0.9)] * 9))
-    assert is_cut(at(0.), at(1.2)[None]) and not is_cut(at(0.), at(0.8)[None])
+    here = at(0.)[None]
+    assert is_cut(here, np.array([at(0., 1.2)] * 9)) and not is_cut(here, np.array([at(0., 0.9)] * 9))
+    assert is_cut(here, at(1.2)[None]) and not is_cut(here, at(0.8)[None])
 
 
 def test_time_that_goes_back_or_leaps_is_another_one_and_slow_frames_are_not():

@@ -46,11 +46,12 @@ def generator(seed: int) -> torch.Generator:
 
 # --- clips of a seed --------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(('seed', 'known'), [(0, 'a364961ef946'), (5, '75fbd021b1fe'), (1000003, '1112130c8ad2')])
+@pytest.mark.parametrize(('seed', 'known'), [(0, 'fb1d00d4090b'), (5, '043b014397a2'), (1000003, '7b78d20998d8')])
 def test_scenes_of_a_seed_stay_what_they_are(seed: int, known: str) -> None:
     scene = random_scene(seed)
-    assert checksum(scene.shape, scene.T_world_object, scene.half_size, scene.material, scene.pattern, scene.colours,
-                    scene.numbers) == known
+    # Powers differ in their last bits from one kind of processor to the next.
+    assert checksum(scene.shape, scene.T_world_object, scene.half_size, scene.material, scene.pattern,
+                    scene.colours.round(9) + 0., scene.numbers) == known
 
 
 @pytest.mark.parametrize(('seed', 'known'), [(1, '8cce58e5e295'), (1000000, '5ff69de9027b')])

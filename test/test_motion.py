@@ -195,7 +195,8 @@ def test_a_command_from_another_clock_does_not_count() -> None:
 def test_a_single_command_counts_for_one_block_however_long_that_is() -> None:
     driver = TwistDriver(limits=_AT_ONCE, timeout=.5)
     driver.advance(10., 12, 12.)
-    driver.command([1., 0., 0., 0., 0., 0.], 10.1)
+    # In the very tick of the clock that the block before was planned in.
+    driver.command([1., 0., 0., 0., 0., 0.], 10.)
     np.testing.assert_array_equal(driver.advance(11., 12, 12.)[1][:, 0], 1.)
     np.testing.assert_array_equal(driver.advance(12., 12, 12.)[1], 0.)
     driver.command([1., 0., 0., 0., 0., 0.], 12.1)

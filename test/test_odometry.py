@@ -275,3 +275,12 @@ def test_bad_options_are_refused() -> None:
             OdometryPath(**options)
     with pytest.raises(ValueError, match='cannot take'):
         OdometryPath(24.).take(0)
+
+
+def test_a_clock_that_was_set_back_while_nobody_listened_is_told():
+    path = OdometryPath(10.)
+    assert path.push(100 * NANOSECONDS, np.eye(4)) is PushStatus.ACCEPTED
+    path.reset()
+    assert path.push(5 * NANOSECONDS, np.eye(4)) is PushStatus.RESTARTED
+    path.reset()
+    assert path.push(6 * NANOSECONDS, np.eye(4)) is PushStatus.ACCEPTED

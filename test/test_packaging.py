@@ -221,7 +221,7 @@ def check_package(prefix):
     """Check that the package's code and its data lie in the site-packages of a prefix."""
     installed, = prefix.glob('lib/python3*/site-packages/inspatio_ros')
     for path in PACKAGE.rglob('*'):
-        if path.is_file() and '__pycache__' not in path.parts and (path.suffix == '.py' or 'weights' in path.parts):
+        if path.is_file() and '__pycache__' not in path.parts:
             copy = installed / path.relative_to(PACKAGE)
             assert copy.read_bytes() == path.read_bytes(), copy
 

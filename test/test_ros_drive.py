@@ -291,6 +291,16 @@ def test_sim_time_paces_frames_and_stamps():
         assert graph.node._judge()[1] == 'running'
         clock.publish(Clock(clock=messages.to_stamp(now + 5 * 10**9)))
         graph.until(lambda: 'slower than /clock' in graph.node._judge()[1])
+        # Set back, as when a simulator starts anew: who listens has forgotten what was said, and hears all of it again.
+        moving = graph.listen(tf.TFMessage, '/tf') if tf.TFMessage else None
+        for i in range(20):
+            clock.publish(Clock(clock=messages.to_stamp(2 * 10**9 + i * 25_000_000)))
+            graph.spin(0.02)
+        if moving is None:
+            return
+        links = [{t.header.frame_id for t in message.transforms} for message in moving
+                 if stamp_of(message.transforms[0]) < 10 * 10**9]
+        assert links and all(names == {'map', 'odom'} for names in links)
 
 
 def test_own_clock_advances_with_the_frames():

@@ -230,6 +230,7 @@ def test_transport_leaves_transports_that_the_user_chose(monkeypatch):
     for name in ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'):
         monkeypatch.setenv(name, '')
     monkeypatch.setenv('FASTDDS_BUILTIN_TRANSPORTS', 'UDPv4')
+    monkeypatch.setenv('RMW_FASTRTPS_PUBLICATION_MODE', 'SYNCHRONOUS')
     assert transport.prepare() is None
     # A profile that says which transports there are would outrank it.
     assert not os.environ['FASTRTPS_DEFAULT_PROFILES_FILE'] and not os.environ['FASTDDS_DEFAULT_PROFILES_FILE']

@@ -9,12 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inspatio_ros.geometry import make_pose, quaternion_xyzw, se3_exp
-from inspatio_ros.ros import diagnostics
-from inspatio_ros.ros.drive import OdometryDrive, TwistDrive
-from inspatio_ros.ros.pacing import Pacer, SimulatedClock
-from inspatio_ros.spatial.motion import Limits
-from inspatio_ros.spatial.odometry import PushStatus
+pytest.importorskip('rclpy')
+
+from inspatio_ros.geometry import make_pose, quaternion_xyzw, se3_exp  # noqa: E402
+from inspatio_ros.ros import diagnostics  # noqa: E402
+from inspatio_ros.ros.drive import OdometryDrive, TwistDrive  # noqa: E402
+from inspatio_ros.ros.pacing import Pacer, SimulatedClock  # noqa: E402
+from inspatio_ros.spatial.motion import Limits  # noqa: E402
+from inspatio_ros.spatial.odometry import PushStatus  # noqa: E402
 
 MS = 10**6
 AGILE = Limits(linear_acceleration=np.inf, angular_acceleration=np.inf)

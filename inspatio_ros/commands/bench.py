@@ -78,7 +78,8 @@ def run(args: argparse.Namespace) -> int:
         print(compare(*(_read(path) for path in args.compare)))
         return 0
     from inspatio_ros.evaluation.benchmark import machine
-    result: dict[str, Any] = {'machine': machine()}
+    from inspatio_ros.simulator import resolve_device
+    result: dict[str, Any] = {'machine': machine(resolve_device(args.device))}
     if args.compare:
         result['speeds'] = _compare_speeds(args)
     elif args.look_ahead:

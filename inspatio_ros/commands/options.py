@@ -155,6 +155,8 @@ def _move_into(partial: Path, path: Path) -> None:
     path.mkdir(exist_ok=True)
     for entry in sorted(partial.iterdir()):
         target = path / entry.name
-        if target.is_dir() and not target.is_symlink():
+        if target.is_symlink():
+            target.unlink()
+        elif target.is_dir():
             shutil.rmtree(target)
         os.replace(entry, target)

@@ -76,7 +76,7 @@ def run_suite(plan: Plan, reference: Reference, path: Callable[[float], Iterator
     Gives False if a setting failed.
     """
     deadline = time.monotonic() + plan.seconds
-    keep('machine', machine())
+    keep('machine', machine(str(plan.device)))
     keep('config', {'name': plan.config.name, 'width': plan.config.width, 'height': plan.config.height,
                     'layers': plan.config.transformer.num_layers, 'speeds': list(plan.speeds)})
     rates = matrix_rates(plan.device)

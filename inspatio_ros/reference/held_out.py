@@ -12,7 +12,7 @@ _NEIGHBOURS, _FRAMES_A_NEIGHBOUR = 2, 50
 
 def evenly(total: int, count: int) -> list[int]:
     """Choose frames evenly over a recording of `total`: of 250, five are 25, 75, 125, 175 and 225."""
-    return [int((i + 0.5) * total / count) for i in range(count)]
+    return [round((i + 0.5) * total / count) for i in range(count)]
 
 
 def held_out_frames(total: int) -> list[int]:

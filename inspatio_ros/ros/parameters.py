@@ -118,8 +118,8 @@ class Settings:
         OdometryLimits.linear_speed, 'odometry: a pose further from the one before than it allows is a jump, m/s',
         name='odometry.max_speed', bounds=(1e-3, _HUGE))
     idle_unheard: bool = _parameter(True, 'make no images while nobody subscribes to a camera topic', LIVE)
-    cmd_vel_timeout: float = _parameter(COMMAND_TIMEOUT, 'seconds after which a velocity command no longer counts',
-                                        LIVE, bounds=(0.01, 60.))
+    cmd_vel_timeout: float = _parameter(COMMAND_TIMEOUT, 'seconds after which a velocity command no longer counts; '
+                                        'each counts for one block', LIVE, bounds=(0.01, 60.))
     limits_linear_speed: float = _parameter(Limits.linear_speed, 'fastest it moves, m/s', LIVE,
                                             name='limits.linear_speed', bounds=(1e-3, _HUGE))
     limits_angular_speed: float = _parameter(Limits.angular_speed, 'fastest it turns, rad/s', LIVE,

@@ -71,8 +71,8 @@ class TransformPublisher:
         transforms = []
         if self._settings.publish_map_tf:
             anew = self._align(frame.T_map_odom, odom_frame)
-            # In order, as tf2 wants it; what odometry was said up to holds between as well.
-            if anew or stamp_ns > self._said:
+            # Beside `keep_up` in order, as tf2 wants it; what odometry was said up to holds between as well.
+            if anew or self._with_base or stamp_ns > self._said:
                 transforms.append(self._alignment_at(stamp_ns))
         if self._with_base:
             transforms.append(make_transform(*frame.odom_pose, odom_frame, names('base'), stamp))

@@ -72,7 +72,6 @@ class World:
     frame_rate: float
     overload: str
     now: Callable[[], float]
-    #: Pose of the last frame that an image was made of.
 
     @property
     def block_seconds(self) -> float:

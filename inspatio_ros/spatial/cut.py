@@ -13,15 +13,16 @@ _ANOTHER_TIME = 1.
 
 
 def is_cut(T_before: np.ndarray, T_world_camera: np.ndarray) -> bool:
-    """Say whether a block's poses [F, 4, 4] begin elsewhere than the frame before it [4, 4] lets one expect.
+    """Say whether a block's poses [F, 4, 4] begin elsewhere than those of the block before [P, 4, 4] let one expect.
 
-    Elsewhere is a metre or 60 degrees away, or three of the block's own steps where those are longer.
+    Elsewhere is a metre or 60 degrees away, or three of the steps within either block where those are longer.
     """
-    T = np.concatenate([T_before[None], T_world_camera])
+    T = np.concatenate([T_before, T_world_camera])
+    at = len(T_before) - 1
     steps = np.linalg.norm(np.diff(T[:, :3, 3], axis=0), axis=1)
     cosines = ((T[:-1, :3, :3] * T[1:, :3, :3]).sum(axis=(1, 2)) - 1) / 2
     turns = np.degrees(np.arccos(cosines.clip(-1., 1.)))
-    return any(way[0] > max(least, _STEPS * float(way[1:].max(initial=0.)))
+    return any(way[at] > max(least, _STEPS * float(np.delete(way, at).max(initial=0.)))
                for way, least in zip((steps, turns), _ELSEWHERE, strict=True))
 
 

@@ -202,7 +202,7 @@ class TwistDriver:
             self._twist = np.zeros(6)
             self._command = np.zeros(6)
             self._command_stamp = -math.inf
-            self._asked = -math.inf
+            self._unheeded = False
             self._at_pose = True
 
     def command(self, twist: Sequence[float] | np.ndarray, stamp: float) -> bool:
@@ -215,6 +215,7 @@ class TwistDriver:
         with self._lock:
             self._command = twist
             self._command_stamp = stamp
+            self._unheeded = True
         return True
 
     def advance(self, now: float, count: int, frame_rate: float) -> tuple[np.ndarray, np.ndarray]:
@@ -229,9 +230,8 @@ class TwistDriver:
             raise ValueError(f'cannot advance {count} frames at {frame_rate} frames per second')
         poses, twists = np.empty((count, 4, 4)), np.empty((count, 6))
         with self._lock:
-            unheeded = self._asked < self._command_stamp <= now
+            unheeded, self._unheeded = self._unheeded and self._command_stamp <= now, False
             fresh = unheeded or abs(now - self._command_stamp) <= self.timeout
-            self._asked = now
             # Clipped here, so that limits changed since the command came hold for it too.
             wanted = self.limits.clip(self._command) if fresh else np.zeros(6)
             for i in range(count):

@@ -129,6 +129,8 @@ class OdometryPath:
         self._limits = limits or OdometryLimits()
         self._poses: deque[tuple[int, np.ndarray]] = deque(maxlen=max_poses)
         self._lock = threading.Lock()
+        #: Of the newest pose ever, which outlives `reset`: a clock may be set back while nobody listens.
+        self._newest: int | None = None
         self._forget()
 
     def _forget(self) -> None:
@@ -180,6 +182,7 @@ class OdometryPath:
             status = self._judge(stamp, T_odom_base)
             if not status.is_kept:
                 return status
+            self._newest = stamp
             if status is PushStatus.RESTARTED:
                 self._forget()
             elif status is not PushStatus.ACCEPTED:
@@ -193,7 +196,8 @@ class OdometryPath:
 
     def _judge(self, stamp: int, T_odom_base: np.ndarray) -> PushStatus:
         if not self._poses:
-            return PushStatus.ACCEPTED
+            back = self._newest is not None and (self._newest - stamp) / NANOSECONDS > self._limits.reset_after
+            return PushStatus.RESTARTED if back else PushStatus.ACCEPTED
         last_stamp, last = self._poses[-1]
         seconds, limits = (stamp - last_stamp) / NANOSECONDS, self._limits
         if seconds <= 0:

@@ -30,7 +30,7 @@ from inspatio_ros.training.export import commit
 from inspatio_ros.training.further import FURTHER_STAGES, TEACHER_OF
 from inspatio_ros.training.jdmd import JdmdStage
 from inspatio_ros.training.stages import InitialisationStage, SpreadStage
-from inspatio_ros.training.train import PIXEL_STAGES, Plan, changed, read_plan, train
+from inspatio_ros.training.train import LATENT_STAGES, PIXEL_STAGES, Plan, changed, read_plan, train
 from inspatio_ros.training.trainer import TrainerConfig
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ _COLUMNS = (
 class Budget:
     """What every row is trained for: `steps` of the student (None: as RUN was), from the weights in `start`.
 
-    `learning_rate`: of the rows that are not distilled; `batch_size`: clips of a step, of all rows. None: the plan's.
+    `learning_rate`: of the rows that are not distilled; `batch_size`: clips of a step, of all rows (`spread` takes each
+    of them twice). None: the plan's.
     """
 
     steps: int | None = None
@@ -96,20 +97,30 @@ class Budget:
         """Give a plan whose rows keep to the budget."""
         if self.steps is None:
             return plan
-        own = [name for name in (InitialisationStage.name, SpreadStage.name) if name in plan.stages]
-        # Who goes on from trained weights goes on as they were trained last.
-        stage = own[-1] if self.start else InitialisationStage.name
-        plan = replace(plan, stages=_without(plan, [name for name in own if name != stage]))
-        plan = changed(plan, stage, self.steps, self.learning_rate, self.batch_size)
-        if self.start and JdmdStage.name in plan.stages:
-            plan = changed(plan, JdmdStage.name, self.steps * plan.jdmd.student_every, None, self.batch_size)
+        stage = self._stage(plan)
+        plan = replace(plan, stages=_without(plan, [name for name in LATENT_STAGES if name != stage]))
+        samples = 2 if stage == SpreadStage.name else 1
+        plan = changed(plan, stage, self.steps, self.learning_rate, self.batch_size and samples * self.batch_size)
+        if JdmdStage.name in plan.stages:
+            steps = self.steps * plan.jdmd.student_every if self.start else None
+            plan = changed(plan, JdmdStage.name, steps, None, self.batch_size)
         return plan
 
-    def as_json(self) -> dict[str, Any]:
+    def _stage(self, plan: Plan) -> str:
+        """Name the stage that rows without distillation are trained by."""
+        own = [name for name in LATENT_STAGES if name in plan.stages]
+        if InitialisationStage.name not in own:
+            raise ConfigurationError(f'the configuration has no stage {InitialisationStage.name}, which --steps is of')
+        # Who goes on from trained weights goes on as they were trained last.
+        return own[-1] if self.start else InitialisationStage.name
+
+    def as_json(self, plan: Plan) -> dict[str, Any]:
         """Give what must agree for a row not to be trained again."""
         start = str(self.start and self.start.resolve())
-        batch = {} if self.batch_size is None else {'batch_size': self.batch_size}
-        return {'steps': self.steps, 'learning_rate': self.learning_rate, 'start': start, **batch}
+        found = {'steps': self.steps, 'learning_rate': self.learning_rate, 'start': start}
+        if self.batch_size is not None:
+            found['batch_size'] = self.batch_size
+        return found if self.steps is None else {**found, 'stage': self._stage(plan)}
 
 
 def train_row(plan: Plan, row: Row, data: Path, run: Path, folder: Path, device: str = 'cpu',
@@ -271,10 +282,10 @@ def ablate(plan: Plan, names: Sequence[str], data: Path, run: Path, output: Path
         raise ConfigurationError('the suite office needs a recording: give --reference, or leave it out of --suites')
     reference = open_reference(recording) if recording else None
     budget = budget or Budget()
-    whole, plan = output / 'initialisation' if budget.steps is not None else None, budget.applied(plan)
-    about = {'training': budget.as_json(), 'suites': sorted(suites), 'clips': count,
+    whole = output / 'initialisation' if budget.steps is not None else None
+    about = {'training': budget.as_json(plan), 'suites': sorted(suites), 'clips': count,
              **({'recording': reference.name} if reference else {})}
-    figures, fills, folders = {}, {}, {}
+    plan, figures, fills, folders = budget.applied(plan), {}, {}, {}
     for name in names:
         folder, done = output / name, output / name / 'figures.json'
         found = _done(done, about)

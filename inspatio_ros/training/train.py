@@ -185,9 +185,11 @@ def _train_on(plan: Plan, stage: str, clips: ClipSource, held_out: ClipSource, o
         description = {**_description(plan, name), **(started_from if name in wanted or not weights else {})}
         trainer = ScaledTrainer(made, plan.stages[name], output / name, device, description, plan.scale)
         if name in wanted:
-            if name == TEACHER_OF['vis'] and rank() == 0:
-                # Before: who is cut off has trained on them too.
-                further.note_sources(output / name)
+            if name == TEACHER_OF['vis']:
+                # Before it is trained, as who is cut off has trained on them too; but not if it will be refused.
+                trainer.resume()
+                if rank() == 0:
+                    further.note_sources(output / name)
             trainer.run(stop_after)
         else:
             _take_up(trainer, wanted[-1])
