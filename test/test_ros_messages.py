@@ -230,12 +230,16 @@ def test_clouds_of_other_layouts_are_read(big):
 def test_image_bytes_equal_those_of_cv_bridge():
     cv_bridge = pytest.importorskip('cv_bridge', reason='cv_bridge comes with an installed ROS 2')
     bridge = cv_bridge.CvBridge()
+    try:
+        bridge.cv2_to_imgmsg(picture(), 'rgb8')
+    except Exception as error:
+        pytest.skip(f'cv_bridge is of another numpy: {error}')
     for image, encoding in ((picture(), 'rgb8'), (picture()[..., 0].copy(), 'mono8'), (depth_with_gaps(), '32FC1')):
         ours, theirs = messages.fill_image(Image(), image), bridge.cv2_to_imgmsg(image, encoding)
         theirs.is_bigendian = int(sys.byteorder == 'big')
         assert ours == theirs
         assert bytes(ours.data) == bytes(theirs.data)
-        np.testing.assert_array_equal(readers.read_common_image(theirs), readers.read_image(theirs))
+        np.testing.assert_array_equal(readers.read_image(theirs), image)
 
 
 def test_cloud_equals_that_of_sensor_msgs_py():

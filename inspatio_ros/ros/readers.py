@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read images and clouds that other nodes published.
 
-Where cv_bridge and sensor_msgs_py import (every machine with ROS 2 installed) they do the reading, any encoding and any
-layout. Where they do not (ROS from pip wheels) a small reader takes the common ones and refuses the rest by name. It
-also takes what they read wrongly: rows with padding, and the other byte order (cv_bridge fails there on numpy 2).
+A small reader takes the common encodings of images, with padding and in either byte order; cv_bridge, where it imports
+(it comes with ROS 2, built for the numpy that came with it), takes the others, and where it does not they are refused
+by name. Clouds are read by sensor_msgs_py where it imports, and else, or where rows are padded, by a small reader too.
 """
 
 from __future__ import annotations
@@ -35,19 +35,17 @@ def read_image(message: Image) -> np.ndarray:
         RecordingError: the encoding is not known here, or the message holds too few bytes.
 
     """
-    plain = bool(message.is_bigendian) == (sys.byteorder == 'big') and not _has_padding(message)
-    if find_spec('cv_bridge') is not None and (plain or message.encoding not in _LAYOUTS):
+    if message.encoding not in _LAYOUTS and find_spec('cv_bridge') is not None:
         return _read_by_cv_bridge(message)
     return read_common_image(message)
 
 
-def _has_padding(message: Image) -> bool:
-    kind, channels, _ = _LAYOUTS.get(message.encoding, ('u1', 1, None))
-    return message.step != message.width * channels * np.dtype(kind).itemsize
-
-
 def _read_by_cv_bridge(message: Image) -> np.ndarray:
-    from cv_bridge import CvBridge, CvBridgeError
+    try:
+        from cv_bridge import CvBridge, CvBridgeError
+    except Exception as error:  # built for another numpy it fails in ways of its own
+        raise RecordingError(f'image encoding {message.encoding!r} needs cv_bridge, which cannot be imported '
+                             f'({type(error).__name__}: {error})') from error
     # Encodings named after their storage (8UC1, 32FC1) have no colour that could be turned into RGB.
     has_colour = not message.encoding.startswith(('mono', '8', '16', '32', '64'))
     try:
