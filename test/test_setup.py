@@ -140,3 +140,12 @@ def test_the_executable_in_a_python_without_the_package_says_what_to_do():
                           check=False)
     assert done.returncode == 1
     assert re.fullmatch(r"inspatio_node: .* has no module 'inspatio_ros'\. Activate .*\n", done.stderr)
+
+
+def test_the_message_of_tf_is_built_where_it_can_be(setup):
+    rclpy = pytest.importorskip('rclpy')
+    if Path(sys.prefix).resolve() not in Path(rclpy.__file__).resolve().parents or not all(setup.build_tools()):
+        pytest.skip('ROS is installed and brings it, or there is nothing to build it with')
+    # Without it the tests of the demo and of TF would be skipped, and nobody would see.
+    import tf2_msgs.msg
+    assert tf2_msgs.msg.TFMessage
