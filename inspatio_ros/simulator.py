@@ -88,7 +88,7 @@ class WorldSimulator:
         self._ahead.drop()
         self._unfinished = False
         self._blocks = 0
-        self._next_time = self._time_before = float(self.reference.times[0])
+        self._next_time = float(self.reference.times[0])
         self._T_before: np.ndarray | None = None
         self._generator.reset(self.seed)
 
@@ -188,10 +188,10 @@ class WorldSimulator:
         The camera was put elsewhere, its odometry jumped, it was driven on while nobody looked, or a path has a cut.
         """
         if self._T_before is not None:
-            later = not self.reference.is_static and is_another_time(self._time_before, times)
+            later = not self.reference.is_static and is_another_time(self._next_time, times)
             if later or is_cut(self._T_before, poses):
                 self._generator.forget(reference=later)
-        self._T_before, self._time_before = poses, float(times[-1])
+        self._T_before = poses
 
     def _room(self, poses: np.ndarray, times: np.ndarray, condition: Condition,
               timings: dict[str, float]) -> tuple[Block, Tensor]:

@@ -26,7 +26,7 @@ def is_cut(T_before: np.ndarray, T_world_camera: np.ndarray) -> bool:
                for way, least in zip((steps, turns), _ELSEWHERE, strict=True))
 
 
-def is_another_time(before: float, times: np.ndarray) -> bool:
-    """Say whether a block's times [F] in seconds begin elsewhere than the frame before it, at `before`, lets expect."""
+def is_another_time(expected: float, times: np.ndarray) -> bool:
+    """Say whether a block's times [F] in seconds begin elsewhere than at `expected`, one frame after the block before."""
     usual = float(np.abs(np.diff(times)).max(initial=0.))
-    return abs(float(times[0]) - before) > max(_ANOTHER_TIME, _STEPS * usual)
+    return abs(float(times[0]) - expected) > max(_ANOTHER_TIME, _STEPS * usual)
