@@ -27,6 +27,6 @@ def is_cut(T_before: np.ndarray, T_world_camera: np.ndarray) -> bool:
 
 
 def is_another_time(expected: float, times: np.ndarray) -> bool:
-    """Say whether a block's times [F] in seconds begin elsewhere than at `expected`, one frame after the block before."""
+    """Say whether a block's times [F], seconds, begin elsewhere than at `expected`, a frame after the block before."""
     usual = float(np.abs(np.diff(times)).max(initial=0.))
     return abs(float(times[0]) - expected) > max(_ANOTHER_TIME, _STEPS * usual)
