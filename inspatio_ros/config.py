@@ -50,7 +50,8 @@ class AutoencoderConfig:
     `guided` adds the head that sees the render and the mask at pixel resolution (see star/autoencoder.py); `linear`
     adds a linear map between whole blocks of pixels (space x space x time) and latents, beside the convolutions;
     `mend_width` above 0 has convolutions of that width mend known pixels of the render before they are blended in;
-    `texture_width` above 0 has a network of that width give made-up regions texture (star/texture.py).
+    `texture_width` above 0 has a network of that width give made-up regions texture (star/texture.py), of which
+    `texture_scale` (0 to 1) is added when the decoder runs; it is trained with all of it.
     """
 
     latent_channels: int = 16
@@ -66,6 +67,11 @@ class AutoencoderConfig:
     linear: bool = False
     mend_width: int = 0
     texture_width: int = 0
+    texture_scale: float = 1.
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.texture_scale <= 1:
+            raise ConfigurationError(f'texture_scale is {self.texture_scale}; it is a share of the texture from 0 to 1')
 
     @property
     def spatial_factor(self) -> int:
@@ -198,6 +204,13 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 _NESTED = {'transformer': TransformerConfig, 'autoencoder': AutoencoderConfig, 'scheduler': SchedulerConfig}
+
+
+def as_trained(config: GeneratorConfig | AutoencoderConfig) -> dict[str, Any]:
+    """Give a configuration without what it says of running alone: checkpoints of other such settings go on."""
+    plain = to_dict(config)
+    plain.get('autoencoder', plain).pop('texture_scale')
+    return plain
 
 
 def from_dict(cls: type, plain: dict[str, Any]) -> Any:

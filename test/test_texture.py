@@ -13,6 +13,7 @@ from test_pipeline import condition, stills
 from test_training import LOSS, TINY, make_clip
 from torch.nn.functional import avg_pool2d
 
+from inspatio_ros.config import as_trained, to_dict
 from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.evaluation.ablation import twin
 from inspatio_ros.generators import open_generator
@@ -138,6 +139,27 @@ def test_a_pipeline_gives_holes_texture_if_it_is_asked_to():
         assert torch.equal(image, same)
         assert torch.equal(image[known], flat[known]) and float((image - flat)[~known].abs().mean()) > 1e-3
     assert not torch.equal(rough[0][0], other[0][0])
+
+
+def test_a_share_of_the_texture_is_what_a_pipeline_adds():
+    flat, whole = StarPipeline.random(PIPELINE), textured()
+    half = textured()
+    half.autoencoder.config = replace(half.autoencoder.config, texture_scale=0.5)
+    (without, _), (all_of_it, _), (part, _) = (blocks(pipe, count=1)[0] for pipe in (flat, whole, half))
+    # Where neither is cut off at black or white.
+    inside = (all_of_it > 0) & (all_of_it < 1) & (without > 0) & (without < 1)
+    assert inside.float().mean() > 0.4
+    torch.testing.assert_close((part - without)[inside], 0.5 * (all_of_it - without)[inside], rtol=0, atol=1e-6)
+    assert float((all_of_it - without).abs().max()) > 1e-3
+
+
+def test_a_share_of_texture_is_no_matter_of_training():
+    changed = replace(PIPELINE.autoencoder, texture_scale=0.5)
+    assert as_trained(replace(PIPELINE, autoencoder=changed)) == as_trained(PIPELINE)
+    assert as_trained(changed) == as_trained(PIPELINE.autoencoder)
+    assert 'texture_scale' in to_dict(changed)
+    with pytest.raises(ConfigurationError, match=r'texture_scale is 1\.2; it is a share of the texture from 0 to 1'):
+        replace(changed, texture_scale=1.2)
 
 
 def test_parts_that_are_decoded_one_after_the_other_are_the_block():

@@ -309,7 +309,7 @@ class TinyAutoencoder(nn.Module):
         shown = render if self.mend is None else self.mend(render, mask)
         image = self.guide.blend(features, fine, decoded, shown, mask)
         if grain and self.texture is not None:
-            image = self.texture(image, mask, *grain)
+            image = self.texture(image, mask, *grain, scale=self.config.texture_scale)
         return image.unflatten(0, (batch, -1))
 
     def _pixels(self, out: Tensor, latent: Tensor) -> Tensor:

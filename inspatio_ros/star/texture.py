@@ -47,8 +47,12 @@ class Texture(nn.Module):
                     nn.init.zeros_(layer.bias)
             nn.init.zeros_(self.out.weight)
 
-    def forward(self, image: Tensor, mask: Tensor, grain: Tensor) -> Tensor:
-        """Add detail to images [B, 3, H, W] in [0, 1] under masks [B, 1, H, W] (1 known, 0 hole), of grain alike."""
+    def forward(self, image: Tensor, mask: Tensor, grain: Tensor, scale: float = 1.) -> Tensor:
+        """Add detail to images [B, 3, H, W] in [0, 1] under masks [B, 1, H, W] (1 known, 0 hole), of grain alike.
+
+        `scale` is the share of the detail that is added. Where detail has nothing to do with the truth's, its contrast
+        falls with the share, and what it costs in squared error with the share's square.
+        """
         seen = F.pixel_unshuffle(torch.cat([image - _MID_GREY, mask, grain], dim=1), FOLD)
         levels = [F.leaky_relu(self.stem(seen.contiguous(memory_format=torch.channels_last)), _SLOPE)]
         for down in self.down:
@@ -58,7 +62,7 @@ class Texture(nn.Module):
             beside = levels.pop()
             x = up(torch.cat([F.interpolate(x, beside.shape[-2:], mode='nearest'), beside], dim=1))
         detail = F.pixel_shuffle(self.out(x), FOLD)
-        return image + (1 - mask) * (detail - _coarse(detail)).to(image.dtype)
+        return image + scale * (1 - mask) * (detail - _coarse(detail)).to(image.dtype)
 
 
 def _coarse(image: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from inspatio_ros.config import to_dict
+from inspatio_ros.config import as_trained, to_dict
 from inspatio_ros.spatial.positions import BlockPositions
 from inspatio_ros.training.checkpoint import CheckpointError, load_tensors, save_tensors
 from inspatio_ros.training.data import Clips, ClipSource, integer, stack
@@ -85,7 +85,7 @@ class EncodedClips:
 
     def _fingerprint(self) -> str:
         """Name everything that the kept latents depend on."""
-        found = hashlib.sha256(repr((to_dict(self.config), self._seed, to_dict(self.networks.config.autoencoder),
+        found = hashlib.sha256(repr((to_dict(self.config), self._seed, as_trained(self.networks.config.autoencoder),
                                      self.networks.config.positions, self.networks.config.condition_fill,
                                      self.networks.hides_render, self.clips.identities())).encode())
         for part in self.networks.autoencoder.encoding_parts():

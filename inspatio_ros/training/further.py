@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from inspatio_ros.config import from_dict, to_dict
+from inspatio_ros.config import as_trained, from_dict
 from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.evaluation.pictures import write_bytes
 from inspatio_ros.training.checkpoint import CheckpointError, CheckpointFolder, first_difference, tensors_under
@@ -94,7 +94,7 @@ class FurtherStages:
         if found is None:
             raise ConfigurationError(f'{output / JdmdStage.name} holds no whole checkpoint; train that stage first')
         path, tensors, about = found
-        difference = first_difference(to_dict(self.networks.config), about['description']['generator'])
+        difference = first_difference(as_trained(self.networks.config), about['description']['generator'])
         if difference:
             raise CheckpointError(f'{path} is of another configuration ({difference}); choose another --output')
         student = self.networks.transformer

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from inspatio_ros.config import GeneratorConfig, from_dict, to_dict
+from inspatio_ros.config import GeneratorConfig, as_trained, from_dict, to_dict
 from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.training.checkpoint import STARTED_FROM
 from inspatio_ros.training.config_file import BASE, read_yaml
@@ -283,7 +283,7 @@ def _description(plan: Plan, name: str) -> dict[str, Any]:
         loss = {'loss': {setting: weights[setting] for setting in STAGES[name].goes_by}}
     if name in ENCODED_STAGES:
         encoding = {'encoding': to_dict(plan.encoding)}
-    return {'generator': to_dict(plan.generator), **settings.get(name, {}), **ablation, **loss, **encoding}
+    return {'generator': as_trained(plan.generator), **settings.get(name, {}), **ablation, **loss, **encoding}
 
 
 def _settings(plan: Plan, trained: Iterable[str]) -> dict[str, Any]:
