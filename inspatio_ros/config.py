@@ -227,4 +227,26 @@ def from_dict(cls: type, plain: dict[str, Any]) -> Any:
         elif isinstance(value, list):
             value = tuple(value)
         values[name] = value
+    for item in fields(cls):
+        if item.name in values:
+            _check_kind(item.name, values[item.name], item.default)
     return cls(**values)
+
+
+def _check_kind(name: str, value: Any, default: Any) -> None:
+    """Refuse a value of another kind than a field's default."""
+    if isinstance(default, bool):
+        fits, kind = isinstance(value, bool), 'true or false'
+    elif isinstance(default, int):
+        fits, kind = isinstance(value, int) and not isinstance(value, bool), 'a whole number'
+    elif isinstance(default, float):
+        # YAML takes 2e-5 for a word.
+        fits, kind = isinstance(value, int | float) and not isinstance(value, bool), 'a number; write 2.0e-5, not 2e-5'
+    elif isinstance(default, str):
+        fits, kind = isinstance(value, str), 'a word'
+    elif isinstance(default, tuple):
+        fits, kind = isinstance(value, tuple), 'a list'
+    else:
+        return
+    if not fits:
+        raise ConfigurationError(f'{name} {value!r} is not {kind}')

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Start the node, which brings itself up to active, and RViz if asked for.
 
-    ros2 launch inspatio_ros inspatio.launch.py reference:=/path/to/recording use_rviz:=true
+    ros2 launch inspatio_ros inspatio.launch.py reference:=/path/to/recording generator:=nano use_rviz:=true
 
 Arguments are for what differs from one deployment to the next; everything else belongs into `params_file`. An argument
 that is not given is not passed on, so that it never beats the file unseen.
@@ -25,12 +25,14 @@ from launch import LaunchContext, LaunchDescription
 NAME = 'inspatio'
 
 #: Arguments that override a parameter of the node if, and only if, they are given.
-OVERRIDES = ('reference', 'frame_prefix', 'use_sim_time', 'autostart')
+OVERRIDES = ('reference', 'generator', 'frame_prefix', 'use_sim_time', 'autostart')
 BOOLEANS = {'true': True, 'false': False}
 
 ARGUMENTS = [
     DeclareLaunchArgument('reference', default_value='', description="recording: a folder, or 'sample'; empty: as in "
                           'params_file'),
+    DeclareLaunchArgument('generator', default_value='', choices=['', 'render', 'nano', '1.3b'],
+                          description="what completes the render; empty: as in params_file, 'render' without one"),
     DeclareLaunchArgument('params_file', default_value='', description="the node's parameters (YAML): a file, or the "
                           "name of an example in this package's config folder, such as sample.yaml"),
     DeclareLaunchArgument('namespace', default_value='', description='namespace of the node, its topics and RViz'),

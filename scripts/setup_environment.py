@@ -191,7 +191,7 @@ def say_where_ros_is(ros: str) -> None:
     if ros == 'none':
         print(f'    ROS 2 has no wheels for {platform.machine()}: `inspatio render` and `verify` work, the node and '
               '`inspatio demo` do not.\n    On Ubuntu, add the ROS 2 apt repository, then:\n'
-              '      sudo apt-get install ros-jazzy-ros-base ros-jazzy-cv-bridge\n'
+              '      sudo apt-get install ros-jazzy-ros-base ros-jazzy-cv-bridge ros-jazzy-rviz2\n'
               '      source /opt/ros/jazzy/setup.bash && make setup', flush=True)
 
 

@@ -19,6 +19,7 @@ from torch import nn
 
 from inspatio_ros.config import TransformerConfig
 from inspatio_ros.errors import ConfigurationError, WeightsError
+from inspatio_ros.star.cache import Cache
 from inspatio_ros.star.presets import TINY_GUIDED
 from inspatio_ros.star.transformer import DiffusionTransformer
 from inspatio_ros.training import sharded
@@ -178,6 +179,22 @@ def test_recomputing_or_compiling_layers_changes_no_gradient(change):
     assert {n for n, _ in changed.named_parameters()} == {n for n, _ in plain.named_parameters()}
     for name, value in plain.named_parameters():
         torch.testing.assert_close(changed.get_parameter(name).grad, value.grad, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_layers_that_are_computed_again_leave_the_cache_as_it_is():
+    net = transformer()
+    recompute_activations(net)
+    x = torch.randn(1, 3, 36, 4, 4, generator=torch.Generator().manual_seed(0))
+    cache = Cache(net.config.num_layers)
+    given = (net.text_constants(torch.ones(1, 2, net.config.text_dim)), net.modulation(torch.full((1,), 300.)))
+    net.context_pass(x, *given, net.rotary(3, 4, 4, 0), cache)
+    held = [cache.remembered(layer) for layer in range(net.config.num_layers)]
+    net(x, *given, net.rotary(3, 4, 4, 3), cache).square().sum().backward()
+    assert all(now is then for layer, pair in enumerate(held) for now, then in zip(cache.remembered(layer), pair,
+                                                                                  strict=True))
+    assert all(parameter.grad is not None for parameter in net.blocks[0].self_attn.parameters())
+    cache.write(0, *held[1])
+    assert cache.remembered(0)[0] is held[1][0]
 
 
 def test_stage_whose_ranks_would_part_is_refused_by_many(tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ from inspatio_ros.evaluation import candidates as candidates_module
 from inspatio_ros.evaluation import scores
 from inspatio_ros.evaluation.candidates import FILLS, Observed, observe
 from inspatio_ros.evaluation.latents import clip_features
+from inspatio_ros.evaluation.plots import frames_of_all
 from inspatio_ros.evaluation.protocol import (
     Film,
     Setting,
@@ -39,6 +40,8 @@ from inspatio_ros.reference.base import Reference, ReferenceFrame
 from inspatio_ros.star.autoencoder import TinyAutoencoder
 from inspatio_ros.star.pipeline import StarPipeline
 from inspatio_ros.star.presets import TINY_GUIDED
+from inspatio_ros.training.export import export
+from inspatio_ros.training.networks import Networks
 
 WIDTH, HEIGHT = 96, 64
 CAMERA = PinholeCamera(80., 80., 47.5, 31.5, WIDTH, HEIGHT)
@@ -297,6 +300,7 @@ def test_drift_is_none_for_the_render_and_found_in_a_generator_that_fades():
     steady, row = drift(loop, render(), quiet())
     assert steady['frames'] == 72 and steady['compared'] == 24
     assert abs(steady['render']['change']) < 0.3
+    assert len(steady['fingerprint']) == 12
     assert len(steady['render']['psnr_by_frame']) == 72 and len(steady['render']['laps']) == 3
     assert list(row[1]) == ['lap 1', 'lap 2', 'lap 3', 'truth']
     fading, _ = drift(loop, Observed(Fading(CAMERA, WIDTH, HEIGHT)), quiet())
@@ -365,6 +369,7 @@ def test_scenes_are_measured_with_texture_beside_what_is_shown_without():
     star = StarPipeline.random(config)
     figures = evaluate(suite, observe(star, suite.ablations, suite.texture), quiet()).figures
     plain, textured = (figures['candidates'][name] for name in ('nano', 'nano texture'))
+    assert any('meant for 24 clips of 192x128' in note for note in notes(figures))
     assert plain['psnr']['known'] == textured['psnr']['known'] and plain['psnr']['holes'] != textured['psnr']['holes']
     found = {target.what: target for target in targets(figures)}
     sharp = found["gradient energy in holes, share of the truth's, with texture"]
@@ -373,6 +378,20 @@ def test_scenes_are_measured_with_texture_beside_what_is_shown_without():
         textured['psnr']['holes'] - plain['psnr']['holes'], abs=0.002)
     without = StarPipeline.random(replace(config, autoencoder=TINY_GUIDED.autoencoder))
     assert list(observe(without, (), True)) == ['nano'], 'weights that have no texture are measured without'
+
+
+def test_texture_that_the_weights_do_not_have_is_refused(tmp_path, capsys):
+    export(Networks(replace(TINY_GUIDED, name='nano')), tmp_path / 'weights', {})
+    assert main(['evaluate', '--suite', 'scenes', '--clips', '1', '--texture', '--weights', str(tmp_path / 'weights'),
+                 '--output', str(tmp_path / 'out')]) == 1
+    assert 'hold nothing that gives texture; leave --texture out' in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
+
+
+def test_frames_are_plotted_as_far_as_all_clips_go():
+    values = {str(frame): float(frame) for frame in range(5)}
+    figures = {'clips': [{'frames': 5}, {'frames': 3}], 'candidates': {'ours': {'psnr_by_frame': values}}}
+    assert frames_of_all(figures, 'ours') == {0: 0., 1: 1., 2: 2.}
 
 
 def test_frechet_features_follow_the_pictures():

@@ -15,6 +15,7 @@ from inspatio_ros.evaluation.candidates import Observed, observe
 from inspatio_ros.generators import RenderGenerator
 from inspatio_ros.geometry import PinholeCamera
 from inspatio_ros.spatial.render import Condition
+from inspatio_ros.star.attention import attention
 from inspatio_ros.star.generator import BlockGenerator
 from inspatio_ros.star.pipeline import StarPipeline
 from inspatio_ros.star.presets import TINY_GUIDED
@@ -99,6 +100,13 @@ def test_an_ablated_pipeline_shares_the_networks_and_runs(pipeline):
     pipeline.reset(0)
     whole, ablated = (pipe.step(condition, stills, (0, 1, 2))[0] for pipe in (pipeline, twin))
     assert float((whole - ablated).abs().max()) > 1e-4
+
+
+def test_an_ablated_pipeline_leaves_the_attention_kernel_that_was_chosen():
+    pipeline, chosen = StarPipeline.random(CONFIG), attention('flash')
+    pipeline.transformer.attend_by(chosen)
+    ablate(pipeline, 'no_cache')
+    assert all(block.self_attn.attend is chosen for block in pipeline.transformer.blocks)
 
 
 def some_condition(frames: int) -> Condition:

@@ -152,6 +152,9 @@ def test_office_holds_frames_out_and_arrives_at_them():
         np.testing.assert_array_equal(clip.look(whole.camera, len(clip) - 1).image, whole.frame(frame).image)
         assert len(clip.reference) == 45
         assert not any(np.array_equal(clip.reference.frame(i).image, whole.frame(frame).image) for i in range(45))
+    assert (suite.meant, open_suite('office', 2, whole).meant) == (5, 5)
+    with pytest.raises(ConfigurationError, match='has 5 frames of .* to measure, not 6; leave --clips out'):
+        open_suite('office', 6, whole)
 
 
 def test_recorded_truth_is_resized_with_its_depth_and_what_is_unknown_stays_so():

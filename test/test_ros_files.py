@@ -151,8 +151,8 @@ def test_launch_arguments_are_those_promised():
     tree = ast.parse((ROOT / 'launch' / 'inspatio.launch.py').read_text())
     names = [call.args[0].value for call in ast.walk(tree) if isinstance(call, ast.Call)
              and getattr(call.func, 'id', '') == 'DeclareLaunchArgument']
-    assert set(names) == {'reference', 'params_file', 'namespace', 'frame_prefix', 'use_sim_time', 'use_rviz',
-                          'log_level', 'autostart'}
+    assert set(names) == {'reference', 'generator', 'params_file', 'namespace', 'frame_prefix', 'use_sim_time',
+                          'use_rviz', 'log_level', 'autostart'}
 
 
 # --- the executable -------------------------------------------------------------------------------------------------

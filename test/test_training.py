@@ -19,7 +19,7 @@ import yaml
 from small_clips import views_like
 from torch import nn
 
-from inspatio_ros.config import AutoencoderConfig, GeneratorConfig, TransformerConfig, to_dict
+from inspatio_ros.config import AutoencoderConfig, GeneratorConfig, TransformerConfig, as_trained, to_dict
 from inspatio_ros.errors import ConfigurationError, InspatioError, RecordingError, WeightsError
 from inspatio_ros.spatial.fill import METHODS, fill
 from inspatio_ros.spatial.render import HOLE, Condition
@@ -491,11 +491,22 @@ def test_configuration_errors_name_what_is_wrong(tmp_path, capsys):
                         ({'stages': {'mend': {}}}, 'stage mend has no steps'),
                         ({'stages': {'mend': {'steps': 0}}}, 'stage mend: steps 0 is not'),
                         ({'stages': {'mend': {'steps': 9, 'learning_rate': '2e-5'}}}, 'write 2.0e-5'),
-                        ({'stages': {'mend': {'steps': 9, 'precision': 'bf16'}}}, 'choose one of auto, bfloat16')):
-        generator = {} if 'generator' in what else {'generator': {'name': 'x'}}
+                        ({'stages': {'mend': {'steps': 9, 'precision': 'bf16'}}}, 'choose one of auto, bfloat16'),
+                        ({'stages': {'mend': {'steps': 9, 'betas': 0.9}}}, r'betas 0\.9 is not a list'),
+                        ({'jdmd': {'fake_rate': '5e-1'}}, r"fake_rate '5e-1' is not a number; write 2\.0e-5, not 2e-5"),
+                        ({'scale': {'accumulate': '2'}}, "accumulate '2' is not a whole number"),
+                        ({'scale': {'checkpoint_activations': 1}}, 'checkpoint_activations 1 is not true or false'),
+                        ({'scale': {'compile': True}}, 'compile True is not a word'),
+                        ({'seed': 'abc'}, "seed 'abc' is not a whole number"),
+                        ({'loss': 3}, 'loss is 3, and should be a group of settings'),
+                        ({'generator': {'name': 'x', 'width': 64, 'height': 32}, 'stages': {'mend': {'steps': 9}}},
+                         'loss.crop is 96x96, rows by columns, and pictures have 32x64; stage mend needs smaller')):
+        generator = {} if 'has no generator' in what else {'generator': {'name': 'x'}}
         bad.write_text(json.dumps({**generator, **plain}))
         with pytest.raises(ConfigurationError, match=what):
             read_plan(bad)
+    bad.write_text('generator: {name: x}\nloss:\nscale:\nstages:\n')
+    assert not read_plan(bad).stages
     bad.write_text(json.dumps({'generator': {'nme': 'x'}, 'stages': {}}))
     assert main(['--config', str(bad), '--data', str(tmp_path), '--output', str(tmp_path / 'run')]) == 1
     assert 'nme' in capsys.readouterr().err
@@ -505,7 +516,8 @@ def test_configuration_errors_name_what_is_wrong(tmp_path, capsys):
 def test_configuration_says_only_where_it_differs_from_its_base(tmp_path):
     shipped, small = (read_plan(PROJECT / 'config' / 'training' / f'{name}.yaml')
                       for name in ('nano', 'nano_two_cores'))
-    assert small.generator == shipped.generator
+    assert as_trained(small.generator) == as_trained(shipped.generator)
+    assert small.generator.autoencoder.texture_scale < shipped.generator.autoencoder.texture_scale == 1
     assert small.loss == shipped.loss
     assert list(small.stages) == list(shipped.stages)
     assert small.stages['texture'] == shipped.stages['texture']
@@ -529,6 +541,8 @@ def test_base_of_a_configuration_that_cannot_be_read_is_named(tmp_path):
     plan = read_plan(above)
     assert plan.generator.name == 'x'
     assert plan.seed == 3
+    above.write_text('base: below.yaml\nseed: 3\ngenerator:\n  # name: y\n')
+    assert read_plan(above) == plan
 
 
 

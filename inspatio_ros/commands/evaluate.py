@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
     from inspatio_ros.evaluation.latents import open_autoencoder
     from inspatio_ros.evaluation.protocol import Setting, evaluate
     from inspatio_ros.evaluation.report import OUTPUTS, table, write_report
+    from inspatio_ros.evaluation.suites import TEXTURE
     from inspatio_ros.simulator import resolve_device
     if args.texture and args.generator == 'render':
         raise ConfigurationError("the generator 'render' makes nothing up that could get texture; leave --texture out")
@@ -57,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
     with options.output_folder(args.output, OUTPUTS, args.force) as folder:
         candidates = open_candidates(args.generator, _ablations(args, suite), args.weights, args.size, device,
                                      suite.texture if args.texture is None else args.texture)
+        if args.texture and not any(label.endswith(TEXTURE) for label in candidates):
+            raise ConfigurationError('the weights hold nothing that gives texture; leave --texture out')
         setting = Setting(args.seed, device, open_inpainter(args.inpainter, device) if args.inpainter else None,
                           open_autoencoder(args.features, device), lambda line: print(line, flush=True))
         result = evaluate(suite, candidates, setting)

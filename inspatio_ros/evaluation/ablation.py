@@ -65,8 +65,12 @@ def ablate(pipeline: StarPipeline, ablation: str) -> StarPipeline:
 
 def twin(pipeline: StarPipeline, texture: bool) -> StarPipeline:
     """Give a pipeline with the same networks, with or without texture in what is made up."""
-    return type(pipeline)(pipeline.config, pipeline.transformer, pipeline.autoencoder, pipeline.blocks.text_embedding,
+    kernel = pipeline.transformer.blocks[0].self_attn.attend
+    made = type(pipeline)(pipeline.config, pipeline.transformer, pipeline.autoencoder, pipeline.blocks.text_embedding,
                           texture=texture)
+    # A pipeline that is made chooses one for the networks that it shares.
+    pipeline.transformer.attend_by(kernel)
+    return made
 
 
 def _second_half(rotary: Rotary) -> Rotary:

@@ -27,6 +27,12 @@ class ErrorSum:
 
     def add(self, image: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None) -> None:
         """Add the pixels of an image [..., H, W, C] that lie under the mask [..., H, W]."""
+        _check_shapes(image, truth, mask)
+        if np.ndim(image) > 3:
+            # Frame by frame: a long clip is not to be in memory as float64.
+            for index in range(len(image)):
+                self.add(image[index], truth[index], None if mask is None else mask[index])
+            return
         image, truth = _selected(image, truth, mask)
         self.total += float(np.square(image - truth).sum())
         self.values += image.size

@@ -31,7 +31,7 @@ def plots(figures: dict[str, Any]) -> dict[str, bytes]:
     made = {'PSNR by region: whole images (mean over clips), known pixels, holes (pooled)': _regions(figures),
             'PSNR of each clip over all its pixels': _clips(figures)}
     if any(len(c['psnr_by_frame']) > 1 for c in figures['candidates'].values()):
-        made['PSNR by frame of a clip (pooled over clips)'] = _frames(figures)
+        made['PSNR by frame of a clip (pooled over clips, as far as all of them go)'] = _frames(figures)
     if 'drift' in figures:
         made[f'PSNR over {figures["drift"]["frames"]} frames, round and round'] = _drift(figures)
     return made
@@ -90,12 +90,18 @@ def _clips(figures: dict[str, Any]) -> bytes:
     return _png(figure, axes)
 
 
+def frames_of_all(figures: dict[str, Any], name: str) -> dict[int, float]:
+    """Give a candidate's PSNR by frame up to the end of the shortest clip: behind it other clips are pooled."""
+    shared = min(clip['frames'] for clip in figures['clips'])
+    found = {int(frame): _number(value) for frame, value in figures['candidates'][name]['psnr_by_frame'].items()}
+    return {frame: value for frame, value in found.items() if frame < shared}
+
+
 def _frames(figures: dict[str, Any]) -> bytes:
     figure, axes = _axes()
     for layer, (name, colour) in _layers(figures):
-        values = figures['candidates'][name]['psnr_by_frame']
-        axes.plot([int(frame) for frame in values], [_number(v) for v in values.values()], label=name, color=colour,
-                  linewidth=1.2, zorder=layer)
+        values = frames_of_all(figures, name)
+        axes.plot(list(values), list(values.values()), label=name, color=colour, linewidth=1.2, zorder=layer)
     axes.set_xlabel('frame', fontsize=8)
     return _png(figure, axes)
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import time
 from collections import deque
@@ -80,9 +81,13 @@ def evaluate(suite: Suite, candidates: dict[str, Observed], setting: Setting | N
     run = _Run(suite, candidates, setting)
     for index, clip in enumerate(clips_of(suite, main.width, main.height)):
         run.add(clip)
-        setting.tell(f'{suite.name} {index + 1}/{suite.count}: {clip.name}, {run.brief()}')
+        # Recordings of scenes refer to themselves, and would wait with all their frames.
+        del clip
+        gc.collect()
+        setting.tell(f'{suite.name} {index + 1}/{suite.count}: {run.brief()}')
     figures = {'suite': suite.name, 'about': suite.about, 'generator': main.name, 'seed': setting.seed,
-               'width': main.width, 'height': main.height, 'device': setting.device, **run.figures()}
+               'width': main.width, 'height': main.height, 'device': setting.device, 'clips_meant': suite.meant,
+               **run.figures()}
     pictures = run.pictures
     if suite.loop is not None:
         loop = suite.loop(main.width, main.height)
@@ -137,15 +142,18 @@ class _Run:
             share = (~judged.known).mean(axis=(1, 2))
             at = int(np.argmax(share * (1 - share)))
             middle = clip.reference.frame(len(clip.reference) // 2).image
-            row = {'recorded': middle, 'condition': main.condition[judged.frames[at]],
-                   **{name: images[at] for name, images in shown.items() if name not in ('black', 'nearest')}}
+            # Copies: a view would keep its whole clip.
+            row = {'recorded': middle, 'condition': main.condition[judged.frames[at]].copy(),
+                   **{name: images[at].copy() for name, images in shown.items() if name not in ('black', 'nearest')}}
             self.pictures.append((f'{clip.name}, frame {judged.frames[at]}, {100 * share[at]:.0f} % hole', row))
 
     def brief(self) -> str:
         """Say how the clip that was added last came out."""
         label = next(iter(self._candidates))
-        return f'holes {100 * self.clips[-1]["holes"]:.0f} %, {label} {self.scores[label].psnr.clips[-1]:.2f} dB, ' \
-               f'smooth {self.scores["smooth"].psnr.clips[-1]:.2f} dB'
+        clip = self.clips[-1]
+        return (f'{clip["name"]}, holes {100 * clip["holes"]:.0f} %, '
+                f'{label} {self.scores[label].psnr.clips[-1]:.2f} dB, '
+                f'smooth {self.scores["smooth"].psnr.clips[-1]:.2f} dB')
 
     def figures(self) -> dict[str, Any]:
         """Give all figures."""
@@ -264,6 +272,7 @@ def drift(loop: Loop, candidate: Observed, setting: Setting) -> tuple[dict[str, 
                 shown[f'lap {lap + 1}'] = block.image[i]
             number += 1
     figures = {'frames': frames, 'laps': loop.laps, 'lap_frames': len(clip), 'compared': compared,
+               'fingerprint': hashlib.sha256(b''.join(image.tobytes() for image in truth)).hexdigest()[:12],
                **{name: _drift_figures(made[name], ends[name], len(clip)) for name in dict.fromkeys(made)}}
     return figures, ('round and round, one pose', {**shown, TRUTH: truth[len(clip) // 4]})
 

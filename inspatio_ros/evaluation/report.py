@@ -15,7 +15,7 @@ import numpy as np
 from inspatio_ros.evaluation.pictures import Row, contact_sheet, write_bytes
 from inspatio_ros.evaluation.plots import plots
 from inspatio_ros.evaluation.protocol import Result
-from inspatio_ros.evaluation.suites import ANOTHER_FRAME, BLOCK_BEFORE
+from inspatio_ros.evaluation.suites import ANOTHER_FRAME, BLOCK_BEFORE, SIZE
 from inspatio_ros.evaluation.targets import Target, targets
 
 OUTPUTS = ('metrics.json', 'report.html')
@@ -46,7 +46,10 @@ _MEANINGS = (
     '<b>rot</b>, <b>trans</b>: median error of the camera that the picture shows, in degrees, centimetres and % of the '
     'scene’s depth; <b>failed</b>: pictures in which no camera was found.',
     '<b>other frame</b>, <b>block before</b>: PSNR in holes whose content the cache was given. <b>revisit</b>: PSNR '
-    'between two pictures from one pose, before and after leaving, over all pixels and over holes.',
+    'between two pictures from one pose, before and after leaving, over all pixels and over holes; <b>equal</b>: no '
+    'pixel differs.',
+    '<b>gain fit</b>: after each channel was multiplied by the factor that brings it closest to the truth, as cameras '
+    'change exposure. <b>SSIM</b>: structural similarity, 1 for the truth.',
 )
 
 _STYLE = """
@@ -55,7 +58,7 @@ h1{font-size:1.5em;margin:0}h2{font-size:1.1em;margin:1.3em 0 .4em}p{margin:.3em
 .wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 th,td{padding:.2em .5em;text-align:right;border-bottom:1px solid #ddd}td{white-space:nowrap}th{vertical-align:bottom}
 th:first-child,td:first-child{text-align:left}tr.ours{background:#e8f1fa;font-weight:600}
-.holds{color:#00694a}.misses{color:#a33a00;font-weight:600}
+.holds{color:#00694a}.misses{color:#a33a00;font-weight:600}.open{color:#555}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(25em,1fr));gap:.6em}figure{margin:0}
 figcaption{color:#555;font-size:.92em}img{max-width:100%}.notes{color:#555;font-size:.92em}
 @media print{@page{size:A4;margin:10mm}body{font-size:9px;margin:0;max-width:none;padding:0}
@@ -131,6 +134,9 @@ def drift_line(figures: dict[str, Any]) -> str:
 def notes(figures: dict[str, Any]) -> list[str]:
     """Say what was not measured, and why."""
     said = []
+    size, meant = (figures['width'], figures['height']), figures.get('clips_meant')
+    if meant and figures['generator'] != 'render' and (size != SIZE or meant != len(figures['clips'])):
+        said.append(f'The targets are meant for {meant} clips of {SIZE[0]}x{SIZE[1]}: these figures do not compare.')
     if figures['frechet_space'] is None:
         said.append("The Frechet distance was not measured: nano's autoencoder is not packaged; name a folder of nano "
                     'weights with --features.')
@@ -139,12 +145,15 @@ def notes(figures: dict[str, Any]) -> list[str]:
     return said
 
 
+_CLASSES = {True: 'holds', False: 'misses', None: 'open'}
+
+
 def _verdict(target: Target) -> str:
     return {True: 'holds', False: 'MISSED', None: 'not measured'}[target.holds]
 
 
 def _value(target: Target) -> str:
-    return _NOTHING if target.value is None else f'{target.value:.3g}'
+    return _NOTHING if target.value is None else f'{target.value:.4g}'
 
 
 def page(result: Result, found: list[Target]) -> str:
@@ -164,7 +173,7 @@ def page(result: Result, found: list[Target]) -> str:
     parts += ['<h2>Plots</h2>', '<div class="plots">',
               *(_figure(caption, png) for caption, png in plots(figures).items()), '</div>',
               '<h2>Pictures</h2>', '<div class="sheets">',
-              *(_figure('', png) for png in sheets(result.pictures)), '</div>',
+              *(_figure('Frames of clips, as the columns say', png) for png in sheets(result.pictures)), '</div>',
               '<div class="notes">', *(f'<p>{meaning}</p>' for meaning in _MEANINGS), '</div>']
     return (f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             f'<meta name="viewport" content="width=device-width,initial-scale=1">'
@@ -182,7 +191,7 @@ def _html_table(figures: dict[str, Any]) -> str:
 
 def _html_targets(found: list[Target]) -> str:
     rows = ''.join(f'<tr><td>{escape(target.what)}</td><td>{escape(_value(target))}</td>'
-                   f'<td>{escape(target.bounds)}</td><td class="{"holds" if target.holds else "misses"}">'
+                   f'<td>{escape(target.bounds)}</td><td class="{_CLASSES[target.holds]}">'
                    f'{_verdict(target)}</td></tr>' for target in found)
     return f'<table><thead><tr><th></th><th>is</th><th>must be</th><th></th></tr></thead><tbody>{rows}</tbody></table>'
 

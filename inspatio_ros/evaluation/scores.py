@@ -120,12 +120,12 @@ class Score:
         if judged.gain_fit:
             gained = np.clip(images * fit_gain(images, truth), 0., PEAK)
             self.gain_fit.append(psnr(gained, truth))
-        similarity = ssim_map(images, truth)
-        for region, where in (('all', np.ones_like(known)), ('known', known), ('holes', ~known)):
-            self.ssim[region].add(similarity[where])
-        for frame, image, true in zip(judged.frames, images, truth, strict=True):
+        for frame, image, true, seen in zip(judged.frames, images, truth, known, strict=True):
+            similarity = ssim_map(image, true)
+            for region, where in (('all', np.ones_like(seen)), ('known', seen), ('holes', ~seen)):
+                self.ssim[region].add(similarity[where])
             self.by_frame.setdefault(frame, ErrorSum()).add(image, true)
-        self.gradient += sum(gradient_energy(image, ~seen) for image, seen in zip(images, known, strict=True))
+            self.gradient += gradient_energy(image, ~seen)
         if judged.answer is not None:
             self.answers.setdefault(judged.answer_in, ErrorSum()).add(images, truth, judged.answer)
         self._add_consistency(judged, images, neighbours)

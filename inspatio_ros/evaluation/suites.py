@@ -9,7 +9,7 @@ paths are given frame by frame, whatever a generator's frame rate. Frame counts 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -82,7 +82,7 @@ class Suite:
     """A named set of clips. `clip(index, width, height)` makes one; `loop`, if there is one, measures drift.
 
     `gain_fit`: colours are compared after a gain fit too; `ablations`: what is taken away from STAR beside the whole;
-    `texture`: STAR is measured also with texture in what it makes up.
+    `texture`: STAR is measured also with texture in what it makes up; `meant`: clips that its targets are meant for.
     """
 
     name: str
@@ -93,6 +93,7 @@ class Suite:
     gain_fit: bool = False
     ablations: tuple[str, ...] = ()
     texture: bool = False
+    meant: int = 0
 
 
 def open_suite(name: str, count: int | None = None, reference: Reference | None = None) -> Suite:
@@ -115,7 +116,7 @@ def open_suite(name: str, count: int | None = None, reference: Reference | None 
         return _office(reference, count)
     if reference is not None:
         raise ConfigurationError(f'the suite {name} makes its own recordings; --reference is for the suite office')
-    return SUITES[name](count)
+    return replace(SUITES[name](count), meant=SUITES[name](None).count)
 
 
 # --- scenes -----------------------------------------------------------------------------------------------------------
@@ -246,7 +247,11 @@ def _glance(name: str, scene: Scene, camera: PinholeCamera, place: np.ndarray, y
 
 
 def _office(reference: Reference, count: int | None) -> Suite:
-    held_out = held_out_frames(len(reference))[:count]
+    whole = held_out_frames(len(reference))
+    if count is not None and count > len(whole):
+        raise ConfigurationError(f'the suite office has {len(whole)} frames of {reference.name} to measure, not '
+                                 f'{count}; leave --clips out')
+    held_out = whole[:count]
     without = reference.without(held_out)
     if len(without) < 2:
         raise ConfigurationError(f'{reference.name} has {len(reference)} frames, too few to hold some out of')
@@ -262,7 +267,7 @@ def _office(reference: Reference, count: int | None) -> Suite:
                     lambda camera, _: recorded_truth(reference, frame, camera), (len(times) - 1,))
 
     return Suite('office', f'frames held out of {reference.name}, compared after a gain fit', len(held_out), clip,
-                 gain_fit=True)
+                 gain_fit=True, meant=len(whole))
 
 
 def pose_at(reference: Reference, time: float) -> np.ndarray:

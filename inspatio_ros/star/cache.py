@@ -8,6 +8,9 @@ own keys and values, and leave what is remembered as it is.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -25,12 +28,23 @@ class Cache:
         self.length = 0
         self._keys: list[Tensor | None] = [None] * num_layers
         self._values: list[Tensor | None] = [None] * num_layers
+        self._stays = False
 
     def write(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Replace what a layer remembers by the context pass's keys and values; gives back what to attend to."""
-        self.length = keys.shape[1]
-        self._keys[layer], self._values[layer] = keys, values
+        if not self._stays:
+            self.length = keys.shape[1]
+            self._keys[layer], self._values[layer] = keys, values
         return keys, values
+
+    @contextlib.contextmanager
+    def staying(self) -> Iterator[None]:
+        """Leave everything as it is meanwhile: a layer that is computed again for its gradient would else be kept."""
+        self._stays = True
+        try:
+            yield
+        finally:
+            self._stays = False
 
     def read(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Give what a layer remembers, followed by the block's own [B, block tokens, heads, head_dim]."""

@@ -34,6 +34,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """Lay settings over others; whatever is no group of settings in both of them replaces what was there."""
+    # A heading whose lines are all comments is None, and says nothing.
+    above = {key: value for key, value in above.items() if value is not None or not isinstance(below.get(key), dict)}
     both = [key for key, value in above.items() if isinstance(value, dict) and isinstance(below.get(key), dict)]
     return {**below, **above, **{key: merged(below[key], above[key]) for key in both}}
 

@@ -16,7 +16,7 @@ import functools
 import os
 import sys
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +27,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from inspatio_ros.errors import ConfigurationError
+from inspatio_ros.star.cache import Cache
 from inspatio_ros.star.transformer import DiffusionTransformer
 from inspatio_ros.training.checkpoint import CheckpointError, CheckpointFolder, no_whole_one
 from inspatio_ros.training.networks import Networks
@@ -131,11 +132,18 @@ def transformers_of(modules: Iterable[nn.Module]) -> list[DiffusionTransformer]:
 
 def recompute_activations(net: DiffusionTransformer) -> None:
     """Let every layer keep its input alone and compute the rest again for the backward pass."""
-    from torch.utils.checkpoint import checkpoint
     for block in net.blocks:
         if isinstance(block.forward, functools.partial):
             return
-        block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
+        block.forward = functools.partial(_recomputed, block.forward)
+
+
+def _recomputed(forward: Callable[..., Tensor], x: Tensor, *given: Any) -> Tensor:
+    from torch.utils.checkpoint import checkpoint
+    caches = [part for part in given if isinstance(part, Cache)]
+    # What the backward pass computes again is not for the cache: the graphs of all layers would stay until its end.
+    contexts = {'context_fn': lambda: (contextlib.nullcontext(), caches[0].staying())} if caches else {}
+    return checkpoint(forward, x, *given, use_reentrant=False, preserve_rng_state=False, **contexts)
 
 
 def compile_layers(net: DiffusionTransformer, backend: str) -> None:
@@ -178,11 +186,21 @@ def whole(value: Tensor) -> Tensor:
 
 
 def unsharded(networks: Networks) -> Networks:
-    """Give networks that one process can export: the same if it is alone, else a copy gathered on the CPU."""
+    """Give networks that one process can export: a copy gathered on the CPU on the first of many ranks.
+
+    Every rank must ask for it; the others, and who is alone, are given the same networks.
+    """
     if world_size() == 1:
         return networks
-    gathered = {part: {name: whole(value).cpu() for name, value in net.state_dict().items()}
-                for part, net in networks.modules().items()}
+    gathered: dict[str, dict[str, Tensor]] = {}
+    for part, net in networks.modules().items():
+        gathered[part] = {}
+        for name, value in net.state_dict().items():
+            full = whole(value)
+            if rank() == 0:
+                gathered[part][name] = full.cpu()
+    if rank() != 0:
+        return networks
     copy = Networks(networks.config)
     copy.text = networks.text.cpu()
     for part, net in copy.modules().items():

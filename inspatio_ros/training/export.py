@@ -20,6 +20,16 @@ LICENCE = 'Apache-2.0'
 LARGEST_BYTES = 16 * 2**20
 
 
+def check_exportable(networks: Networks) -> None:
+    """Raise a WeightsError, before anything is trained, where a network is too large to be shipped."""
+    for name, module in networks.modules().items():
+        size = sum(value.numel() * value.element_size() for value in module.state_dict().values())
+        if size > LARGEST_BYTES:
+            raise WeightsError(f'the {name} of {networks.config.name} would have {size} bytes, and what is trained '
+                               f'from nothing has {LARGEST_BYTES} at most; name --weights to start from, or train a '
+                               'smaller configuration')
+
+
 def export(networks: Networks, folder: Path, about: dict[str, Any], limited: bool = True) -> None:
     """Write the weights of all networks to a folder, with the configuration and `about` in each file's metadata."""
     metadata = {'config': to_dict(networks.config), 'licence': LICENCE, 'commit': commit(), **about}

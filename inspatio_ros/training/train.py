@@ -16,6 +16,7 @@ import torch
 
 from inspatio_ros.config import GeneratorConfig, as_trained, from_dict, to_dict
 from inspatio_ros.errors import ConfigurationError
+from inspatio_ros.simulator import resolve_device
 from inspatio_ros.training.checkpoint import STARTED_FROM
 from inspatio_ros.training.config_file import BASE, read_yaml
 from inspatio_ros.training.data import ClipFolder, ClipSource
@@ -32,7 +33,7 @@ from inspatio_ros.training.distributed import (
 )
 from inspatio_ros.training.encoded import EncodedClips, EncodingConfig
 from inspatio_ros.training.entry import run
-from inspatio_ros.training.export import export
+from inspatio_ros.training.export import check_exportable, export
 from inspatio_ros.training.further import (
     ALIASES,
     FURTHER_STAGES,
@@ -105,14 +106,31 @@ def read_plan(path: Path) -> Plan:
         raise ConfigurationError(f'{path}: unknown key {unknown[0]!r}; it takes {", ".join((BASE, *KEYS))}')
     if 'generator' not in plain:
         raise ConfigurationError(f'{path} has no generator: name its sizes, or a {BASE} that does')
-    seed = int(plain.get('seed', 0))
-    return Plan(from_dict(GeneratorConfig, plain['generator']), from_dict(LossConfig, plain.get('loss', {})),
+    # A heading whose lines are all comments is None.
+    plain = {key: value for key, value in plain.items() if value is not None}
+    for key in set(KEYS) - {'seed', 'ablation'}:
+        if not isinstance(plain.get(key, {}), dict):
+            raise ConfigurationError(f'{path}: {key} is {plain[key]!r}, and should be a group of settings')
+    seed = plain.get('seed', 0)
+    if not isinstance(seed, int):
+        raise ConfigurationError(f'{path}: seed {seed!r} is not a whole number')
+    plan = Plan(from_dict(GeneratorConfig, plain['generator']), from_dict(LossConfig, plain.get('loss', {})),
                 _read_stages(path, plain.get('stages', {}), seed), seed,
                 read_settings(TeacherConfig, plain.get('teacher', {})),
                 read_settings(JdmdConfig, plain.get('jdmd', {})),
                 read_settings(ScaleConfig, plain.get('scale', {})), str(plain.get('ablation', '')),
                 read_settings(EndlessConfig, plain.get('endless', {})),
                 read_settings(EncodingConfig, plain.get('encoding', {})))
+    _check_windows(path, plan)
+    return plan
+
+
+def _check_windows(path: Path, plan: Plan) -> None:
+    size = plan.generator.height, plan.generator.width
+    cut = [name for name in plan.stages if name in STAGES and 'crop' in STAGES[name].goes_by]
+    if cut and any(part > side for part, side in zip(plan.loss.crop, size, strict=True)):
+        raise ConfigurationError(f'{path}: loss.crop is {plan.loss.crop[0]}x{plan.loss.crop[1]}, rows by columns, and '
+                                 f'pictures have {size[0]}x{size[1]}; stage {cut[0]} needs smaller windows')
 
 
 def _read_stages(path: Path, plain: dict[str, Any], seed: int) -> dict[str, TrainerConfig]:
@@ -158,11 +176,16 @@ def _train_on(plan: Plan, stage: str, clips: ClipSource, held_out: ClipSource, o
               stop_after: float, real: Sequence[Path], weights: Path | None) -> Networks:
     networks = Networks(plan.generator, device, plan.seed, plan.ablation)
     started_from = {}
+    if not weights:
+        check_exportable(networks)
     if weights:
         start_from(networks, weights)
         started_from = {STARTED_FROM: digest(weights)}
     elif AutoencoderStage.name not in plan.stages:
-        # Autoencoder and caption would be random, and no stage would say so.
+        # No stage would say so.
+        if rank() == 0:
+            print('autoencoder and caption are random: the configuration has no stage autoencoder, and --weights was '
+                  'left out', file=sys.stderr)
         started_from = {STARTED_FROM: 'nothing, as --weights was left out'}
     encoded = EncodedClips(networks, clips, plan.encoding, plan.seed, output / 'latents')
     further = FurtherStages(networks, encoded, held_out, plan.teacher, plan.jdmd, real, weights)
@@ -178,6 +201,8 @@ def _train_on(plan: Plan, stage: str, clips: ClipSource, held_out: ClipSource, o
             continue
         if name not in wanted and name == JdmdStage.name:
             steps |= further.take_student(output)
+            if steps[name] < plan.stages[name].steps:
+                _tell_unfinished(output / name / 'checkpoints', name, steps[name], plan.stages[name].steps, wanted[-1])
             continue
         source = encoded if name in LATENT_STAGES else clips
         made = STAGES[name](networks, source, held_out, plan.loss) if name in STAGES else further.make(
@@ -234,6 +259,11 @@ def _needed(plan: Plan, name: str, wanted: str, output: Path, has_weights: bool)
     return trained or not (has_weights or name == JdmdStage.name)
 
 
+def _tell_unfinished(folder: Path, name: str, step: int, steps: int, wanted: str) -> None:
+    if rank() == 0:
+        print(f'{folder} has {step} of the {steps} steps of stage {name}: {wanted} goes on from there', file=sys.stderr)
+
+
 def _take_up(trainer: ScaledTrainer, wanted: str) -> None:
     """Read what a stage that was trained before has made of its networks, for the one that is wanted.
 
@@ -244,9 +274,8 @@ def _take_up(trainer: ScaledTrainer, wanted: str) -> None:
     """
     trainer.resume()
     name, folder = trainer.stage.name, trainer.output / 'checkpoints'
-    if 0 < trainer.step < trainer.config.steps and rank() == 0:
-        print(f'{folder} has {trainer.step} of the {trainer.config.steps} steps of stage {name}: {wanted} goes on from '
-              'there', file=sys.stderr)
+    if 0 < trainer.step < trainer.config.steps:
+        _tell_unfinished(folder, name, trainer.step, trainer.config.steps, wanted)
     if trainer.step or (name in TEACHER_OF.values() and not from_first(folder.is_dir)):
         return
     raise ConfigurationError(f'{folder} holds no whole checkpoint of stage {name}, from which {wanted} goes on; train '
@@ -331,7 +360,7 @@ def main(arguments: list[str] | None = None) -> int:
     def go() -> None:
         stage = ALIASES.get(options.stage, options.stage)
         plan = changed(read_plan(options.config), stage, options.steps, options.learning_rate, options.batch_size)
-        device = start(options.device)
+        device = start(resolve_device(options.device))
         train(plan, stage, options.data, options.output, device, 60 * options.minutes, options.real, options.weights)
 
     try:
