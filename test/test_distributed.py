@@ -181,6 +181,19 @@ def test_recomputing_or_compiling_layers_changes_no_gradient(change):
         torch.testing.assert_close(changed.get_parameter(name).grad, value.grad, rtol=1e-4, atol=1e-5, msg=name)
 
 
+def test_all_layers_run_compiled_however_many_caches_they_look_into():
+    from torch._dynamo.testing import CompileCounter
+    layers, compiled = 10, CompileCounter()
+    net = DiffusionTransformer(dataclasses.replace(TINY_GUIDED.transformer, num_layers=layers))
+    compile_layers(net, compiled)
+    x, cache = torch.randn(1, 3, 36, 4, 4), Cache(layers)
+    given = (net.text_constants(torch.ones(1, 2, net.config.text_dim)), net.modulation(torch.full((1,), 300.)))
+    net.context_pass(x, *given, net.rotary(3, 4, 4, 0), cache)
+    net(x, *given, net.rotary(3, 4, 4, 3), cache)
+    # The last layer's context pass computes keys and values alone.
+    assert compiled.frame_count == 2 * layers - 1
+
+
 def test_layers_that_are_computed_again_leave_the_cache_as_it_is():
     net = transformer()
     recompute_activations(net)

@@ -43,6 +43,8 @@ _PART_STRIDE = 1_000_000_000_039
 _SHARED = 0x5A5A5A5A
 #: What a transformer computes outside of `forward`, with parameters that have to be gathered first.
 _OTHER_PASSES = ('text_constants', 'modulation', 'context_pass', '_touch')
+#: Graphs that torch.compile may make of one layer.
+_GRAPHS = 8
 #: How long ranks wait for each other: each goes through a teacher's videos before its first step, at its own pace.
 _PATIENCE = timedelta(hours=2)
 
@@ -147,7 +149,12 @@ def _recomputed(forward: Callable[..., Tensor], x: Tensor, *given: Any) -> Tenso
 
 
 def compile_layers(net: DiffusionTransformer, backend: str) -> None:
-    """Compile every layer by itself: they are alike, so the first one's graph serves all."""
+    """Compile every layer by itself: without a cache the first one's graph serves all, with one each has its own."""
+    # A graph holds the number of the layer whose cache it writes or reads, with gradients or without; beyond the limit
+    # layers would run uncompiled without a word.
+    config = torch._dynamo.config
+    config.recompile_limit = max(config.recompile_limit, _GRAPHS * len(net.blocks))
+    config.accumulated_recompile_limit = max(config.accumulated_recompile_limit, 2 * config.recompile_limit)
     for block in net.blocks:
         block.compile(backend=backend)
 
