@@ -322,12 +322,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     import torch
 
+    from inspatio_ros.simulator import resolve_device
     from inspatio_ros.training.entry import run
     if options.threads:
         torch.set_num_threads(options.threads)
     return run(lambda: ablate(
         read_plan(options.config), options.rows, options.data, options.run, options.output, options.suites,
-        options.clips, options.device,
+        options.clips, resolve_device(options.device),
         Budget(options.steps, options.start, options.learning_rate, options.batch_size), options.reference))
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from inspatio_ros.evaluation.inpainter import Inpainter, describe
+from inspatio_ros.simulator import resolve_device
 from inspatio_ros.star.checkpoint import save_tensors
 from inspatio_ros.training.data import ClipFolder, place, unit
 from inspatio_ros.training.entry import run
@@ -91,7 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     config = TrainerConfig(options.steps, options.batch_size, options.learning_rate, seed=options.seed)
-    return run(lambda: print(train(options.data, options.output, config, device=options.device,
+    return run(lambda: print(train(options.data, options.output, config, device=resolve_device(options.device),
                                    stop_after=60 * options.minutes)))
 
 
