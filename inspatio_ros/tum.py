@@ -36,7 +36,7 @@ def read_tum(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
 def read_rows(path: Path) -> list[Row]:
     """Read the numbers of each line, with its number; comments and blank lines are left out."""
     try:
-        text = path.read_text(encoding='utf-8')
+        text = path.read_text(encoding='utf-8-sig')
     except FileNotFoundError:
         raise TrajectoryError(f'{path}: there is no such trajectory file') from None
     except UnicodeDecodeError:

@@ -155,6 +155,9 @@ def test_office_holds_frames_out_and_arrives_at_them():
     assert (suite.meant, open_suite('office', 2, whole).meant) == (5, 5)
     with pytest.raises(ConfigurationError, match='has 5 frames of .* to measure, not 6; leave --clips out'):
         open_suite('office', 6, whole)
+    # Of five frames, five spread evenly are not five different ones.
+    with pytest.raises(ConfigurationError, match='has 5 frames, too few to hold some out of'):
+        open_suite('office', None, whole.without(range(5, len(whole))))
 
 
 def test_recorded_truth_is_resized_with_its_depth_and_what_is_unknown_stays_so():

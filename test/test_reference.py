@@ -315,6 +315,13 @@ def hold_every_way(folder: Path) -> None:
     write_tum(folder / 'trajectory.txt', times, poses)
 
 
+def hold_on_its_side(folder: Path) -> None:
+    """Turn about the x axis alone, as who turns on the spot with a phone held upright does."""
+    times, poses = read_tum(folder / 'trajectory.txt')
+    poses = np.array([se3_exp(np.array([0., 0., 0., angle, 0., 0.])) for angle in np.linspace(-1.2, 1.2, len(poses))])
+    write_tum(folder / 'trajectory.txt', times, poses)
+
+
 def drop_last_pose(folder: Path) -> None:
     path = folder / 'trajectory.txt'
     path.write_text('\n'.join(path.read_text().splitlines()[:-1]))
@@ -358,7 +365,14 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     'depth scale of the other kind': (lambda f: change(f / 'intrinsics.json', depth_scale=1 / MILLIMETRES),
                                       r'depth_scale 0.001 the median depth is .*e\+06 m; depth_scale is units a metre'),
     'image of 16 bits': (sixteen_bit_image, r'000001.png: the image has pixels of kind I;16; it must be 8-bit'),
-    'held every way round': (hold_every_way, r'which way is up cannot be told'),
+    'held every way round': (hold_every_way, r'held every way round, so which way is up cannot be told'),
+    'held on its side': (hold_on_its_side, r'held on their side, so which way is up cannot be told'),
+    'millimetres read as metres': (lambda f: change(f / 'intrinsics.json', depth_scale=1),
+                                   r'depth_scale 1 the median depth is .*e\+03 m; depth_scale is units a metre'),
+    'intrinsics of another size': (lambda f: change(f / 'intrinsics.json', cx=3 * WIDTH / 2),
+                                   r'cx 72 lies outside of an image of 48x32; fx, fy, cx and cy must be those of'),
+    'two images of one name': (lambda f: Image.open(f / 'rgb' / '000001.png').save(f / 'rgb' / '000001.jpg'),
+                               r'holds both 000001.jpg and 000001.png; keep one file for each frame'),
     'one frame': (keep_one, r'holds a sequence of one frame'),
     'metadata of another kind': (lambda f: change(f / 'metadata.json', static='no'), r'static must be a bool'),
     'unknown metadata': (lambda f: change(f / 'metadata.json', statik=True), r"unknown field 'statik'; it may hold"),
@@ -368,6 +382,34 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     **{f'intrinsics without {field}': lose_intrinsics(field)
        for field in ('fx', 'fy', 'cx', 'cy', 'width', 'height', 'depth_scale')},
 }
+
+
+def append_to_an_image(folder: Path) -> None:
+    """Put behind an image's end what cameras put there."""
+    for path in ('rgb/000001.png', 'depth/000002.png'):
+        (folder / path).write_bytes((folder / path).read_bytes() + bytes(4096))
+
+
+def mark_byte_order(folder: Path) -> None:
+    for name in ('trajectory.txt', 'intrinsics.json'):
+        (folder / name).write_bytes(b'\xef\xbb\xbf' + (folder / name).read_bytes().replace(b'\n', b'\r\n'))
+
+
+def leave_hidden_files(folder: Path) -> None:
+    for name in ('rgb', 'depth'):
+        (folder / name / '._000001.png').write_bytes(b'no image')
+
+
+@pytest.mark.parametrize('change_it', [append_to_an_image, mark_byte_order, leave_hidden_files])
+def test_what_other_systems_leave_in_a_recording_does_no_harm(folder: Path, change_it: Callable[[Path], None]) -> None:
+    before = open_reference(folder)
+    change_it(folder)
+    after = open_reference(folder)
+    assert len(after) == len(before) == FRAMES
+    np.testing.assert_array_equal(after.T_world_camera, before.T_world_camera)
+    for i in range(FRAMES):
+        np.testing.assert_array_equal(after.frame(i).image, before.frame(i).image)
+        np.testing.assert_array_equal(after.frame(i).z_depth, before.frame(i).z_depth)
 
 
 @pytest.mark.parametrize('fault', FAULTS)

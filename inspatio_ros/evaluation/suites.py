@@ -253,7 +253,7 @@ def _office(reference: Reference, count: int | None) -> Suite:
                                  f'{count}; leave --clips out')
     held_out = whole[:count]
     without = reference.without(held_out)
-    if len(without) < 2:
+    if len(without) < 2 or len(set(whole)) < len(whole):
         raise ConfigurationError(f'{reference.name} has {len(reference)} frames, too few to hold some out of')
 
     def clip(index: int, width: int, height: int) -> Clip:

@@ -80,6 +80,8 @@ class _Without(Reference):
 #: How far the x axes must have turned, as a sine, to say what is across them; and the least length of a mean of
 #: directions that is one.
 _LEAST_TURN, _LEAST_LENGTH = 0.25, 0.1
+#: How far y axes turn about x axes that do not only where the camera lies on its side: nobody nods so far.
+_MOST_NOD = 0.5
 #: Within how many degrees of an axis up is that axis: where the x axes told (carried by hand, the office's are 2
 #: degrees off), and where the mean of the cameras' own up had to do.
 _SNAP_TOLD, _SNAP_GUESSED = 4., 20.
@@ -95,13 +97,14 @@ def estimate_up(T_world_camera: np.ndarray) -> np.ndarray:
     its first camera, which looked a little down.
 
     Raises:
-        RecordingError: the cameras were held every way round.
+        RecordingError: the cameras were held every way round, or on their side.
 
     """
     up, told = _across(T_world_camera)
     length = float(np.linalg.norm(up))
-    if length < _LEAST_LENGTH:
-        raise RecordingError('the cameras were held every way round, so which way is up cannot be told; say it in '
+    held = 'every way round' if length < _LEAST_LENGTH else 'on their side' if _on_their_side(T_world_camera) else ''
+    if held:
+        raise RecordingError(f'the cameras seem to have been held {held}, so which way is up cannot be told; say it in '
                              'metadata.json, "up": [x, y, z]')
     up = up / length
     axis = int(np.argmax(np.abs(up)))
@@ -114,7 +117,7 @@ def _across(T_world_camera: np.ndarray) -> tuple[np.ndarray, bool]:
     """Give what the x axes are across to [3] and True, where they tell; else the mean of the cameras' own up, False."""
     held = -T_world_camera[:, :3, 1].mean(axis=0)
     x = T_world_camera[:, :3, 0]
-    least, middle, _ = np.sqrt(np.linalg.eigvalsh(x.T @ x / len(x)).clip(0.))
+    least, middle = _spread(x)
     if middle < _LEAST_TURN or least > middle / 3:
         return held, False
     across = np.linalg.eigh(x.T @ x)[1][:, 0]
@@ -123,3 +126,13 @@ def _across(T_world_camera: np.ndarray) -> tuple[np.ndarray, bool]:
     if abs(sign) < _LEAST_LENGTH:
         sign = -across @ T_world_camera[:, :3, 2].mean(axis=0)
     return np.copysign(1., sign) * across, True
+
+
+def _on_their_side(T_world_camera: np.ndarray) -> bool:
+    return _spread(T_world_camera[:, :3, 0])[1] < _LEAST_TURN and _spread(T_world_camera[:, :3, 1])[1] > _MOST_NOD
+
+
+def _spread(axes: np.ndarray) -> tuple[float, float]:
+    """Give how far directions [N, 3] leave a plane, and a line, as root mean squares."""
+    least, middle, _ = np.sqrt(np.linalg.eigvalsh(axes.T @ axes / len(axes)).clip(0.))
+    return float(least), float(middle)

@@ -33,8 +33,8 @@ _METADATA = {'name': str, 'static': bool, 'up': list, 'scale': str}
 _SCALES = ('metric', 'relative')
 #: The last bytes of a whole file; one whose copy was cut short lacks them.
 _ENDINGS = {'JPEG': b'\xff\xd9', 'PNG': b'IEND\xaeB`\x82'}
-#: Writers may put a few bytes behind the end.
-_TAIL_BYTES = 64
+#: Writers may put a few bytes behind the end; cameras put more there, and then the pixels are looked at too.
+_TAIL_BYTES, _LONG_TAIL_BYTES = 64, 65536
 #: Frames kept in memory: enough for the views of a few blocks, whatever the length of the recording; fewer where they
 #: would take more than so many bytes, but those of a block.
 _FRAMES_KEPT, _BYTES_KEPT, _LEAST_KEPT = 48, 256 * 2**20, 8
@@ -46,7 +46,7 @@ _DISTORTION = {'k1', 'k2', 'k3', 'k4', 'k5', 'k6', 'p1', 'p2', 'D', 'd', 'coeffs
 #: Frames whose depth is looked at when a recording is opened, every so many pixels both ways, and the metres between
 #: which its median is believed.
 _DEPTHS_LOOKED_AT, _DEPTH_STRIDE = 5, 8
-_BELIEVED_DEPTH = (0.02, 2000.)
+_BELIEVED_DEPTH = (0.02, 200.)
 
 
 class RgbdFolder(Reference):
@@ -167,7 +167,7 @@ class RgbdFolder(Reference):
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        plain = json.loads(path.read_text(encoding='utf-8'))
+        plain = json.loads(path.read_text(encoding='utf-8-sig'))
     except FileNotFoundError:
         raise RecordingError(f'{path} is missing; an RGB-D folder needs it') from None
     except (OSError, ValueError) as error:
@@ -196,6 +196,10 @@ def _read_intrinsics(path: Path) -> tuple[PinholeCamera, float]:
         raise RecordingError(f'{path}: {distorted[0]} says that the images are distorted, which is not supported; '
                              f'undistort them first and leave it out')
     fx, fy, cx, cy, width, height, scale = (plain[name] for name in _INTRINSICS)
+    for name, value, size in (('cx', cx, width), ('cy', cy, height)):
+        if not -0.5 <= value <= size - 0.5:
+            raise RecordingError(f'{path}: {name} {value:g} lies outside of an image of {width:g}x{height:g}; fx, fy, '
+                                 'cx and cy must be those of images of this size')
     return PinholeCamera(float(fx), float(fy), float(cx), float(cy), int(width), int(height)), float(scale)
 
 
@@ -213,9 +217,7 @@ def _paired_files(folder: Path) -> list[tuple[Path, Path]]:
         inside = folder / name
         if not inside.is_dir():
             raise RecordingError(f'{inside} is missing; an RGB-D folder needs rgb/ and depth/')
-        found[name] = {p.stem: p for p in sorted(inside.iterdir()) if p.suffix.lower() in endings}
-        if not found[name]:
-            raise RecordingError(f'{inside} holds no image ({", ".join(endings)})')
+        found[name] = _by_stem(inside, endings)
     alone = sorted(set(found['rgb']) ^ set(found['depth']))
     if alone:
         has, lacks = ('rgb', 'depth') if alone[0] in found['rgb'] else ('depth', 'rgb')
@@ -223,6 +225,20 @@ def _paired_files(folder: Path) -> list[tuple[Path, Path]]:
     if len(found['rgb']) < 2:
         raise RecordingError(f'{folder} holds a sequence of one frame; a recording needs at least two')
     return [(found['rgb'][stem], found['depth'][stem]) for stem in sorted(found['rgb'], key=in_sequence)]
+
+
+def _by_stem(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        # Some systems put a hidden file beside each that they copy.
+        if path.suffix.lower() not in endings or path.name.startswith('.'):
+            continue
+        other = found.setdefault(path.stem, path)
+        if other != path:
+            raise RecordingError(f'{folder} holds both {other.name} and {path.name}; keep one file for each frame')
+    if not found:
+        raise RecordingError(f'{folder} holds no image ({", ".join(endings)})')
+    return found
 
 
 def _read_poses(path: Path, frames: int) -> tuple[np.ndarray, np.ndarray]:
@@ -242,13 +258,23 @@ def _header(path: Path) -> tuple[tuple[int, int], str]:
         with Image.open(path) as image:
             size, mode, kind = image.size, image.mode, image.format
         with path.open('rb') as file:
-            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+            file.seek(max(0, path.stat().st_size - _LONG_TAIL_BYTES))
             tail = file.read()
     except (OSError, UnidentifiedImageError, SyntaxError) as error:
         raise RecordingError(f'{path} is not an image that can be read ({error}); copy it anew') from error
-    if kind in _ENDINGS and _ENDINGS[kind] not in tail:
-        raise RecordingError(f'{path} is truncated: the end of the file is missing; copy it anew')
+    if kind in _ENDINGS and _ENDINGS[kind] not in tail[-_TAIL_BYTES:]:
+        # A picture within the picture, a preview, has an end too.
+        if _ENDINGS[kind] not in tail or not _decodes(path):
+            raise RecordingError(f'{path} is truncated: the end of the file is missing; copy it anew')
     return size, mode
+
+
+def _decodes(path: Path) -> bool:
+    try:
+        _decode(path, None)
+    except RecordingError:
+        return False
+    return True
 
 
 def _decode(path: Path, mode: str | None) -> np.ndarray:
