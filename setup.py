@@ -50,7 +50,8 @@ setup(
         'scipy', 'tensorboard', 'torch>=2.6', 'tqdm', 'transforms3d',
         'open3d-cpu; platform_machine == "x86_64"', 'open3d; platform_machine != "x86_64"',
     ],
-    extras_require={'test': ['colcon-common-extensions', 'hypothesis', 'psutil', 'pytest', 'pytest-timeout', 'ruff']},
+    extras_require={'test': ['colcon-common-extensions', 'ftfy', 'hypothesis', 'psutil', 'pytest', 'pytest-timeout',
+                             'ruff']},
     entry_points={'console_scripts': ['inspatio = inspatio_ros.cli:main']},
     zip_safe=False,
 )

@@ -264,6 +264,19 @@ def test_files_are_found_below_a_folder_and_missing_ones_are_named(tmp_path):
     assert find_file(tmp_path, ('a.safetensors', 'World*.pt'), 'transformer').name == 'a.safetensors'
 
 
+def test_files_of_a_generator_in_a_folder_below_are_not_those_of_the_folder(tmp_path):
+    save_config(tmp_path / 'tiny', TINY)
+    for path in ('tiny/a.safetensors', 'released/World-1.pt', 'tiny/text.safetensors', 'text.safetensors'):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+    # The configuration that Wan's own files come with.
+    (tmp_path / 'released' / 'config.json').write_text('{"_class_name": "WanModel"}')
+    for folder, patterns, found in ((tmp_path, ('a.safetensors', 'World*.pt'), 'released/World-1.pt'),
+                                    (tmp_path, ('text.safetensors',), 'text.safetensors'),
+                                    (tmp_path / 'tiny', ('a.safetensors', 'World*.pt'), 'tiny/a.safetensors')):
+        assert find_file(folder, patterns, 'transformer') == tmp_path / found
+
+
 def test_configurations_are_read_back(tmp_path):
     save_config(tmp_path, TINY_GUIDED)
     assert load_config(tmp_path) == TINY_GUIDED

@@ -119,6 +119,35 @@ def test_behind_a_cut_nothing_of_before_is_seen(config):
     assert not torch.equal(after(0, False)[0], after(50, False)[0])
 
 
+@pytest.mark.parametrize('moving', [False, True])
+@pytest.mark.parametrize('config', CONFIGS, ids=lambda config: config.name)
+def test_behind_a_cut_streams_start_as_they_were_trained_to(config, moving, monkeypatch):
+    """As those of a clip whose first frame is the block's, shown once more; that one is not given out."""
+    pipe = StarPipeline.random(config)
+    given = (stills(), (0, 1, 2)) if not moving else (condition(12, 70).image, None)
+    pipe.step(condition(9), *(given if not moving else (condition(9, 60).image, None)))
+    pipe.forget(reference=moving)
+    part, seen, step = condition(12, 80), [], pipe.blocks.step
+    monkeypatch.setattr(pipe.blocks, 'step', lambda *a, **k: seen.append((*a, step(*a, **k))) or seen[-1][-1])
+    images = pipe.step(part, *given)[0]
+    [(_, reference, render, _, made)] = seen
+
+    net = pipe.autoencoder
+
+    def once_more(frames):
+        return torch.cat([frames[:1], frames])[None]
+    with torch.inference_mode():
+        pixels = (once_more(fill(part, config.condition_fill)) + 1) / 2
+        encoded = net.encode(pixels)
+        guide = (pixels, once_more(part.mask)) if config.autoencoder.guided else None
+        decoded = net.decode(torch.cat([encoded[:, :1], made], dim=1), guide)[0, 1:] * 2 - 1
+        if moving:
+            aligned = net.encode((once_more(given[0]) + 1) / 2)
+            torch.testing.assert_close(reference, aligned[:, 1:], rtol=0, atol=1e-5)
+    torch.testing.assert_close(render, encoded[:, 1:], rtol=0, atol=1e-5)
+    torch.testing.assert_close(images, decoded, rtol=0, atol=1e-4)
+
+
 def views_of(frames):
     """Where a block and its stills are seen from: one place."""
     at = torch.eye(4, dtype=torch.float64)

@@ -48,7 +48,8 @@ def make_blocks(config=SMALL):
 def latents(blocks, seed):
     generator = torch.Generator().manual_seed(seed)
     frames, channels, *size = blocks.latent_shape
-    return [torch.randn(1, frames, c, *size, generator=generator) for c in (channels, channels, 4)]
+    return [torch.randn(1, frames, c, *size, generator=generator).to(blocks.transformer.device)
+            for c in (channels, channels, 4)]
 
 
 def run(blocks, count=3):
@@ -177,7 +178,7 @@ def test_a_captured_block_equals_a_plain_one():
     plain, captured = make_blocks(), make_blocks()
     plain.transformer.cuda(), captured.transformer.cuda()
     captured.capture = True
-    torch.testing.assert_close(run(captured), run(plain), rtol=0, atol=1e-4)
+    torch.testing.assert_close(run(captured, 5), run(plain, 5), rtol=0, atol=1e-4)
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------

@@ -82,12 +82,14 @@ def test_embeddings_that_do_not_fit_are_an_error(tmp_path, tensors, message):
 
 
 def test_captions_are_cleaned():
+    pytest.importorskip('ftfy', reason='ftfy is not installed')
     assert clean_caption('  a&amp;amp;b \n\t c ') == 'a&b c'
+    assert clean_caption('the room\u2019s \u201cblue\u201d door') == 'the room\'s "blue" door'
 
 
 @pytest.mark.skipif(has_transformers, reason='transformers is installed')
 def test_without_a_tokenizer_library_the_error_says_what_to_install(tmp_path):
-    with pytest.raises(ConfigurationError, match='packages transformers and sentencepiece'):
+    with pytest.raises(ConfigurationError, match='packages transformers, sentencepiece and ftfy'):
         tokenize('an office', tmp_path, 8)
 
 

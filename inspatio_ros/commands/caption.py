@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Embed the caption of your recording for the released weights, and store it beside them as text.safetensors.
 
-Needs umT5's encoder and tokenizer in the folder of the weights (see weights/README.md) and the packages transformers
-and sentencepiece. Every later run reads what is stored, and needs neither.
+Needs umT5's encoder and tokenizer in the folder of the weights (see weights/README.md) and the packages transformers,
+sentencepiece and ftfy. Every later run reads what is stored, and needs none of it.
 """
 
 from __future__ import annotations

@@ -205,7 +205,7 @@ def find_folder(name: str, weights_dir: str | Path | None = None) -> Path:
             raise WeightsError(f'{WEIGHTS_VARIABLE} names {folder}, which is not a folder; correct or unset it')
         if (folder / name).is_dir():
             return folder / name
-        if not packaged_folder(name).is_dir() or _folder_holds(folder, name):
+        if not packaged_folder(name).is_dir() or _generator_in(folder) == name:
             return folder
     if packaged_folder(name).is_dir():
         return packaged_folder(name)
@@ -213,18 +213,23 @@ def find_folder(name: str, weights_dir: str | Path | None = None) -> Path:
                        f'the parameter weights, or the environment variable {WEIGHTS_VARIABLE}')
 
 
-def _folder_holds(folder: Path, name: str) -> bool:
+def _generator_in(folder: Path) -> str | None:
+    """Give the name of the generator that a folder's config.json is of; None without one of ours."""
     try:
-        return json.loads((folder / CONFIG_FILE).read_text()).get('name') == name
+        return json.loads((folder / CONFIG_FILE).read_text()).get('name')
     except (OSError, ValueError, AttributeError):
-        return False
+        return None
 
 
 def find_file(folder: Path, patterns: Iterable[str], what: str) -> Path:
-    """Find one file in a folder or below it; earlier patterns go first, and two files of one pattern are an error."""
+    """Find one file in a folder or below it; earlier patterns go first, and two files of one pattern are an error.
+
+    Folders below that hold a generator of their own are passed over.
+    """
     patterns = tuple(patterns)
     for pattern in patterns:
-        found = sorted(path for path in folder.rglob(pattern) if path.is_file())
+        found = sorted(path for path in folder.rglob(pattern)
+                       if path.is_file() and (path.parent == folder or _generator_in(path.parent) is None))
         if len(found) > 1:
             raise WeightsError(f'{folder} holds several files for {what}: {", ".join(str(p) for p in found[:NAMED])}; '
                                'keep one of them there')

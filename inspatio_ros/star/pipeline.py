@@ -184,9 +184,10 @@ class StarPipeline:
         """
         self._state.previous = self._previous_views = None
         self._grain.forget()
-        states = [self._render_state, self._decoder_state, *([self._reference_state] if reference else [])]
-        for memory in (state.memory for state in states):
-            memory[:] = [None] * len(memory)
+        self._render_state = self.autoencoder.encoder_state()
+        self._decoder_state = self.autoencoder.decoder_state()
+        if reference:
+            self._reference_state = self.autoencoder.encoder_state()
 
     @torch.inference_mode()
     def step(self, condition: Condition, reference_images: Tensor,
@@ -240,9 +241,12 @@ class StarPipeline:
         self._check(condition, reference_images, reference_keys)
         first = self._state.blocks == 0
         filled = _filled(condition, self.config.condition_fill)
-        watch.lap('fill')
         pixels = (filled + 1.).mul_(0.5)[None]
+        guide = self._guide(pixels, condition.mask[None], views)
+        watch.lap('fill')
         with self._autocast():
+            if not (first or self._render_state.started):
+                self._start_streams(pixels, guide)
             render_latent = self.autoencoder.encode_step(self._render_state, pixels).float()
             reference_latent = self._encode_reference(reference_images, reference_keys)
         factors = self.config.autoencoder.spatial_factor, self.config.autoencoder.temporal_factor
@@ -251,9 +255,16 @@ class StarPipeline:
         latent = self.blocks.step(self._state, reference_latent, render_latent, mask_latent,
                                   positions=self._positions(views, first))
         watch.lap('generate')
-        guide = self._guide(pixels, condition.mask[None], views)
-        watch.lap('fill')
         return latent, guide
+
+    def _start_streams(self, pixels: Tensor, guide: Guide | None) -> None:
+        """Show encoder and decoder a block's first frame as the first of a stream, in four copies.
+
+        The first latent behind a cut is of as many frames as all, and what either gives of those with nothing before
+        them it was never trained for.
+        """
+        latent = self.autoencoder.encode_step(self._render_state, pixels[:, :1])
+        self._decode(latent.float(), guide and tuple(part[:, :1] for part in guide))
 
     def _guide(self, pixels: Tensor, mask: Tensor, views: BlockViews | None) -> Guide | None:
         """Give what guides the decoder: the filled render, its mask, and the noise that texture is made of."""
@@ -283,6 +294,8 @@ class StarPipeline:
         """Give the reference's latents [1, latent frames, C, h, w] of stills or of aligned frames."""
         pixels = (images + 1.) * 0.5
         if keys is None and len(images) != self.reference_count:
+            if self._state.blocks and not self._reference_state.started:
+                self.autoencoder.encode_step(self._reference_state, pixels[None, :1])
             return self.autoencoder.encode_step(self._reference_state, pixels[None]).float()
         if keys is None:
             return self.autoencoder.encode(pixels[:, None]).transpose(0, 1).float()

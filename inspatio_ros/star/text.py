@@ -147,20 +147,25 @@ def tokenize(caption: str, tokenizer_folder: str | Path, length: int) -> tuple[T
     """Turn a caption into ids and mask int64 [1, length] by the tokenizer in a folder, from disk only."""
     try:
         from transformers import AutoTokenizer
+        caption = clean_caption(caption)
     except ImportError as error:
-        raise ConfigurationError('turning a caption into tokens needs the packages transformers and sentencepiece; '
-                                 'install them with pip, or store the embedding in text.safetensors') from error
+        raise ConfigurationError('turning a caption into tokens needs the packages transformers, sentencepiece and '
+                                 'ftfy; install them with pip, or store the embedding in text.safetensors') from error
     if not Path(tokenizer_folder).is_dir():
         raise WeightsError(f"there is no tokenizer folder {tokenizer_folder}; put umT5's tokenizer files there")
     tokenizer = AutoTokenizer.from_pretrained(str(tokenizer_folder), local_files_only=True)
-    batch = tokenizer(clean_caption(caption), padding='max_length', truncation=True, max_length=length,
+    batch = tokenizer(caption, padding='max_length', truncation=True, max_length=length,
                       add_special_tokens=True, return_tensors='pt')
     return batch['input_ids'], batch['attention_mask']
 
 
 def clean_caption(caption: str) -> str:
-    """Undo HTML entities and collapse white space, as the captions of the training data were."""
-    return ' '.join(html.unescape(html.unescape(caption)).split())
+    """Straighten quotes and mend letters, undo HTML entities, collapse white space: as Wan cleans a caption.
+
+    Needs ftfy; ImportError without it.
+    """
+    import ftfy
+    return ' '.join(html.unescape(html.unescape(ftfy.fix_text(caption))).split())
 
 
 def embed_caption(caption: str, encoder_file: str | Path, tokenizer_folder: str | Path, length: int = 512,
