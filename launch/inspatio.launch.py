@@ -19,6 +19,7 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
+from yaml import safe_load
 
 from launch import LaunchContext, LaunchDescription
 
@@ -73,6 +74,22 @@ def parameters_from(name: str) -> list[str]:
     return [str(example)]
 
 
+def told_in(files: list[str], namespace: str) -> dict[str, object]:
+    """Give the parameters that files have for the node, by their full names: RViz has to know some of them too."""
+    def flat(values: dict, before: str = '') -> dict[str, object]:
+        found = {}
+        for name, value in values.items():
+            found |= flat(value, f'{before}{name}.') if isinstance(value, dict) else {f'{before}{name}': value}
+        return found
+
+    told, full = {}, '/'.join(['', *filter(None, namespace.split('/')), NAME])
+    for file in files:
+        for section, content in (safe_load(Path(file).read_text(encoding='utf-8')) or {}).items():
+            if section in ('/**', NAME, full, full[1:]):
+                told |= flat((content or {}).get('ros__parameters') or {})
+    return told
+
+
 def logger_name(namespace: str) -> str:
     """Give the name that the node's logger has in a namespace."""
     return '.'.join([*filter(None, namespace.split('/')), NAME])
@@ -86,16 +103,20 @@ def start(context: LaunchContext) -> list[Node]:
     # A folder called 1 is a name, not a number: launch would guess from the text.
     overrides = {name: BOOLEANS.get(given(name), ParameterValue(given(name), value_type=str)) for name in OVERRIDES
                  if given(name)}
+    files = parameters_from(given('params_file'))
     nodes = [Node(
         package='inspatio_ros', executable='inspatio_node', name=NAME, namespace=given('namespace'), output='screen',
         # Whatever keeps the node from running ends the launch.
         on_exit=end,
-        parameters=[*parameters_from(given('params_file')), *([overrides] if overrides else [])],
+        parameters=[*files, *([overrides] if overrides else [])],
         arguments=['--ros-args', '--log-level', f'{logger_name(given("namespace"))}:={given("log_level")}'])]
     if given('use_rviz') == 'true':
         view = PathJoinSubstitution([FindPackageShare('inspatio_ros'), 'rviz', 'inspatio.rviz'])
-        sim_time = [{'use_sim_time': overrides['use_sim_time']}] if 'use_sim_time' in overrides else []
-        fixed = ['-f', f'{given("frame_prefix")}map'] if given('frame_prefix') else []
+        told = told_in(files, given('namespace')) | {name: given(name) for name in ('frame_prefix',) if given(name)}
+        told |= {name: value for name, value in overrides.items() if name == 'use_sim_time'}
+        sim_time = [{'use_sim_time': told['use_sim_time']}] if 'use_sim_time' in told else []
+        frame = f'{told.get("frame_prefix", "")}{told.get("frames.map", "map")}'
+        fixed = ['-f', frame] if frame != 'map' else []
         nodes.append(Node(package='rviz2', executable='rviz2', name='rviz', namespace=given('namespace'),
                           arguments=['-d', view, *fixed], parameters=sim_time, output='log'))
     return nodes

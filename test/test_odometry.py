@@ -191,6 +191,37 @@ def test_a_clock_set_back_restarts_everything() -> None:
     assert path.dropped == 0
 
 
+@pytest.mark.parametrize('ahead', [3., 60., 1e6])
+def test_one_stamp_of_another_time_is_left_out(ahead: float) -> None:
+    path, plain = OdometryPath(10.), OdometryPath(10.)
+    for one in (path, plain):
+        _drive(one, 0., 1.)
+        one.take(4)
+    newest = path.newest_stamp
+    assert path.push(_START + round(ahead * NANOSECONDS), _pose(1.)) is PushStatus.GAP
+    assert path.newest_stamp == newest and path.take(4) is None
+    for one in (path, plain):
+        assert set(_drive(one, 1., 2.)) == {PushStatus.ACCEPTED}
+    for taken, expected in zip(path.take(14), plain.take(14), strict=True):
+        np.testing.assert_array_equal(taken, expected)
+    assert (path.dropped, path.newest_stamp) == (0, plain.newest_stamp)
+
+
+def test_a_clock_set_back_behind_a_gap_restarts_everything() -> None:
+    for back in (7, _START - 2 * NANOSECONDS):
+        path = OdometryPath(10.)
+        _drive(path, 0., 1.)
+        assert path.push(_START + 60 * NANOSECONDS, _pose(1.)) is PushStatus.GAP
+        assert path.push(back, _pose(1.)) is PushStatus.RESTARTED
+        assert path.newest_stamp == back
+    # Two poses behind it make a gap one.
+    path = OdometryPath(10.)
+    _drive(path, 0., 1.)
+    _drive(path, 60., 60.1)
+    assert path.newest_stamp > _START + 60 * NANOSECONDS
+    assert path.push(_START + NANOSECONDS, _pose(1.)) is PushStatus.RESTARTED
+
+
 def test_a_gap_is_not_bridged() -> None:
     path = OdometryPath(10.)
     _drive(path, 0., .15)
@@ -257,6 +288,17 @@ def test_memory_is_bounded() -> None:
     # The oldest second held starts at 19 s; what was before is counted as given up.
     assert stamps[0] - _START == 19_000_000_000 and path.dropped == 190
     np.testing.assert_allclose(poses[0], _pose(19.), atol=1e-7)
+
+
+def test_giving_up_what_does_not_fit_is_told() -> None:
+    path = OdometryPath(10., max_poses=50)
+    assert set(_drive(path, 0., 1.)) == {PushStatus.ACCEPTED}
+    told = _drive(path, 1., 2.)
+    assert told.count(PushStatus.FULL) == path.dropped == 10 and PushStatus.FULL.is_kept
+    # Who takes what is due is never told so.
+    path.take(10)
+    path.take(10)
+    assert set(_drive(path, 2., 2.1)) == {PushStatus.ACCEPTED}
 
 
 def test_reset_forgets() -> None:

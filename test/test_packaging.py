@@ -29,8 +29,9 @@ DISTRIBUTIONS = {'PIL': 'pillow', 'cv2': 'opencv-python-headless', 'yaml': 'pyya
 ROSDEP = {'av': None, 'safetensors': None, 'opencv-python-headless': 'python3-opencv', 'open3d-cpu': 'python3-open3d',
           'pillow': 'python3-pil', 'pyyaml': 'python3-yaml', 'rosbags': 'python3-rosbags-pip',
           'tensorboard': 'python3-tensorboard-pip'}
-#: What is used where it imports, and may be absent: parts of ROS 2, and what torch's builds for GPUs bring.
-OPTIONAL = {'cv_bridge', 'sensor_msgs_py', 'ament_index_python', 'transformers', 'triton',
+#: What is used where it imports, and may be absent: parts of ROS 2, what a caption needs, and what torch's builds for
+#: GPUs bring.
+OPTIONAL = {'cv_bridge', 'sensor_msgs_py', 'ament_index_python', 'transformers', 'ftfy', 'triton',
             'flash_attn_interface'}
 
 

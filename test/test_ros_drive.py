@@ -14,6 +14,7 @@ pytest.importorskip('rclpy')
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from geometry_msgs.msg import PoseWithCovarianceStamped, Twist, TwistStamped  # noqa: E402
 from nav_msgs.msg import Odometry, Path  # noqa: E402
+from rclpy.clock import ClockType  # noqa: E402
 from rclpy.lifecycle import TransitionCallbackReturn  # noqa: E402
 from ros_graph import matrix_of, odometry, private_graph, stamp_of  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
@@ -266,7 +267,48 @@ def test_odometry_of_another_base_is_told(capfd):
         assert "'base_footprint'" in said and "'base_link'" in said
 
 
+def test_odometry_in_the_maps_own_frame_is_told_and_makes_no_transform(capfd):
+    with private_graph({'drive': 'odometry'}) as graph:
+        images = graph.listen(Image, 'camera/image_raw')
+        moving = graph.listen(tf.TFMessage, '/tf') if tf.TFMessage else []
+        graph.up()
+        publisher = graph.publisher(Odometry, 'odom')
+        for i in range(12):
+            publisher.publish(odometry(1. + i * 0.05, 0., frame='map'))
+            graph.spin(0.02)
+        graph.until(lambda: len(images) >= 8)
+        graph.spin(0.2)
+        assert "odometry is given in frame 'map'" in capfd.readouterr().err and not moving
+        for i in range(12, 24):
+            publisher.publish(odometry(1. + i * 0.05, 0., frame='world'))
+            graph.spin(0.02)
+        graph.until(lambda: len(images) >= 16)
+        if tf.TFMessage:
+            graph.until(lambda: moving)
+            assert {t.child_frame_id for message in moving for t in message.transforms} == {'world'}
+
+
 # --- time -----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('sim_time', [False, True])
+def test_a_system_clock_that_is_set_back_does_not_stop_the_frames(sim_time, monkeypatch):
+    with private_graph({'use_sim_time': sim_time}) as graph:
+        images = graph.listen(Image, 'camera/image_raw')
+        graph.up()
+        camera = graph.node.camera
+        kind = camera._timer.clock.clock_type
+        assert kind is (ClockType.ROS_TIME if sim_time else ClockType.STEADY_TIME), 'a timer waits by its own clock'
+        if sim_time:
+            return
+        graph.until(lambda: len(images) > 5)
+        now = camera.now
+        monkeypatch.setattr(camera, 'now', lambda: now() - 3600 * 10**9)
+        last = stamp_of(images[-1])
+        images.clear()
+        graph.until(lambda: len(images) > 10)
+        assert stamp_of(images[-1]) < last - 3000 * 10**9
+        assert (np.diff([stamp_of(image) for image in images[3:]]) > 0).all()
+
 
 def test_sim_time_paces_frames_and_stamps():
     with private_graph({'use_sim_time': True}) as graph:

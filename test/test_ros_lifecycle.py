@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -209,6 +210,35 @@ def test_after_a_failure_in_the_middle_of_a_block_the_node_can_be_activated_agai
         images.clear()
         graph.until(lambda: len(images) > 6)
         assert graph.node._state_machine.current_state[1] == 'active'
+
+
+def test_after_a_failure_while_paused_the_node_can_be_resumed():
+    with private_graph() as graph:
+        images, said = graph.listen(Image, 'camera/image_raw'), graph.listen(DiagnosticArray, '/diagnostics')
+        graph.up()
+        graph.until(lambda: len(images) > 3)
+        generator = graph.node._world.simulator._generator
+        stream, begun, paused = generator.stream, threading.Event(), threading.Event()
+
+        def fail(*inputs):
+            yield next(iter(stream(*inputs)))[:1]
+            begun.set()
+            paused.wait(60.)
+            raise MemoryError('no room')
+        generator.stream = fail
+        graph.until(begun.is_set)
+        assert graph.call(Trigger, 'inspatio/pause').success
+        paused.set()
+        graph.until(lambda: graph.node._failure is not None)
+        generator.stream = stream
+        graph.spin(0.2)
+        assert graph.node._state_machine.current_state[1] == 'active'
+        assert graph.call(Trigger, 'inspatio/resume').success
+        images.clear()
+        graph.until(lambda: len(images) > 6)
+        said.clear()
+        graph.until(lambda: said)
+        assert 'generation ended' not in said[-1].status[0].message
 
 
 def test_a_recording_without_a_metric_scale_is_warned_of(tmp_path, capfd):

@@ -21,6 +21,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2  # n
 from std_srvs.srv import Trigger  # noqa: E402
 
 from inspatio_ros.ros import readers, tf  # noqa: E402
+from inspatio_ros.ros.world_map import default_map_file  # noqa: E402
 from inspatio_ros.spatial.clearance import clearance_of  # noqa: E402
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
@@ -227,3 +228,18 @@ def test_reliability_can_be_overridden():
         graph.until(lambda: graph.probe.get_publishers_info_by_topic('/camera/mask'))
         assert reliability('/camera/image_raw') == rclpy.qos.ReliabilityPolicy.BEST_EFFORT
         assert reliability('/camera/mask') == rclpy.qos.ReliabilityPolicy.RELIABLE
+
+
+def test_overrides_that_no_topic_takes_are_told(capfd):
+    names = [f'qos_overrides.{topic}.publisher.reliability' for topic in ('/camera/image_raw', '/robot1/camera/mask')]
+    with private_graph(dict.fromkeys(names, 'best_effort'), namespace='/robot1') as graph:
+        assert graph.node.trigger_configure() == SUCCESS
+        said = capfd.readouterr().err
+        assert f'{names[0]} changes nothing' in said and names[1] not in said
+
+
+def test_robots_on_one_machine_save_their_maps_apart(monkeypatch, tmp_path):
+    monkeypatch.setenv('ROS_HOME', str(tmp_path))
+    assert [default_map_file(namespace).name for namespace in ('/', '/robot1', '/fleet/robot2')] == [
+        'inspatio_map.ply', 'inspatio_map_robot1.ply', 'inspatio_map_fleet_robot2.ply']
+    assert default_map_file().parent == tmp_path

@@ -136,6 +136,8 @@ class InspatioNode(LifecycleNode):
         self._worker = Worker(self._note_failure)
         self._world = self._wait(self._worker.open(lambda: open_world(settings, self._now)))
         self._camera = VirtualCamera(self, settings, self._worker, self._world, self._simulated)
+        for line in self._table.idle_overrides(self):
+            self.get_logger().warning(line)
         if tf.TFMessage is None:
             self.get_logger().warning('tf2_msgs cannot be imported, so no transforms are published; install '
                                       'ros-<distro>-tf2-msgs, or build it with make setup')
@@ -164,12 +166,15 @@ class InspatioNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Publish."""
         result = super().on_activate(state)
+        self._go_on()
+        return result
+
+    def _go_on(self) -> None:
         if self._failure is not None:
             # The generator stopped in the middle of a block, which nothing can follow.
             self._camera.recover()
             self._failure = None
         self._camera.activate()
-        return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Pause; keep recording and weights."""
@@ -247,14 +252,14 @@ class InspatioNode(LifecycleNode):
             return _answer(response, False, 'the node is not active; activate it')
         if self._camera.active:
             return _answer(response, True, 'it was not paused')
-        self._camera.activate()
+        self._go_on()
         return _answer(response, True, 'resumed')
 
     async def _on_save_map(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if self._refuse(response):
             return response
         try:
-            path = Path(self.settings.map_file or default_map_file()).expanduser()
+            path = Path(self.settings.map_file or default_map_file(self.get_namespace())).expanduser()
         except RuntimeError as error:
             return _answer(response, False, f'{self.settings.map_file}: {error}')
         done, executor = rclpy.task.Future(executor=self.executor), self.executor

@@ -20,7 +20,7 @@ from inspatio_ros.generators import FILLS, GENERATORS, LARGEST_SEED, SPEEDS
 from inspatio_ros.spatial.clearance import ROBOT_RADIUS
 from inspatio_ros.spatial.fusion import MAX_FRAMES, VOXEL_SIZE
 from inspatio_ros.spatial.motion import CAMERA_HEIGHT, COMMAND_TIMEOUT, Limits, Mount
-from inspatio_ros.spatial.odometry import OVERLOADS, OdometryLimits
+from inspatio_ros.spatial.odometry import MOST_POSES, OVERLOADS, OdometryLimits
 
 if TYPE_CHECKING:
     from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
@@ -37,6 +37,9 @@ DRIVES = ('twist', 'odometry')
 MOUNTS = ('reference', 'given')
 
 _HUGE = 1e6
+
+#: What begins the names of parameters that rclpy declares with a topic.
+_QOS_OVERRIDES = 'qos_overrides.'
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,8 @@ class Settings:
     drive: str = _parameter('twist', 'twist: moved by cmd_vel; odometry: follows odom exactly, stamps kept',
                             choices=DRIVES)
     overload: str = _parameter('slow_down', 'when generation is slower than real time: slow_down (scene time runs '
-                               'slower, no frame is left out) or drop (frames are left out)', choices=OVERLOADS)
+                               f'slower, and frames are left out only where more than {MOST_POSES} poses wait) or drop '
+                               '(frames are left out)', choices=OVERLOADS)
     odometry_max_speed: float = _parameter(
         OdometryLimits.linear_speed, 'odometry: a pose further from the one before than it allows is a jump, m/s',
         name='odometry.max_speed', bounds=(1e-3, _HUGE))
@@ -167,8 +171,9 @@ class Settings:
                                        name='map.voxel_size', bounds=(0.001, 10.))
     map_max_frames: int = _parameter(MAX_FRAMES, 'frames of the recording that map_points is fused from',
                                      name='map.max_frames', bounds=(1, 100000))
-    map_file: str = _parameter('', "PLY file that ~/save_map writes; empty: inspatio_map.ply in the folder of ROS' "
-                               'own files (~/.ros, or ROS_HOME)', LIVE, name='map.file')
+    map_file: str = _parameter('', "PLY file that ~/save_map writes; empty: inspatio_map.ply, or "
+                               "inspatio_map_<namespace>.ply, in the folder of ROS' own files (~/.ros, or ROS_HOME)",
+                               LIVE, name='map.file')
     autostart: bool = _parameter(True, 'the executable configures and activates itself at start', START)
 
     @property
@@ -270,10 +275,16 @@ class Parameters:
             self.settings = dataclasses.replace(self.settings, **new)
             self._changed(self.settings)
 
+    def idle_overrides(self, node: LifecycleNode) -> list[str]:
+        """Name the overrides of quality of service that no topic has taken; ask when all of them exist."""
+        return [f'parameter {name} changes nothing: no topic here has that name (with its namespace, after remapping), '
+                'or not that policy' for name in sorted(self._given)
+                if name.startswith(_QOS_OVERRIDES) and not node.has_parameter(name)]
+
     def unknown(self) -> list[str]:
         """Name the parameters that the node was started with and no one declared, each with what may be meant."""
         # Declared by rclpy itself, or when the publishers are made.
-        ignored = ('qos_overrides.', 'use_sim_time', 'start_type_description_service')
+        ignored = (_QOS_OVERRIDES, 'use_sim_time', 'start_type_description_service')
         lines = []
         for name in sorted(self._given):
             if name not in self._fields and not name.startswith(ignored):

@@ -69,7 +69,10 @@ class TransformPublisher:
             return
         stamp, names = to_stamp(stamp_ns), self._settings.frame_id
         transforms = []
-        if self._settings.publish_map_tf:
+        if odom_frame == names('map'):
+            # Nothing can be said between two frames of one name.
+            self.suspend()
+        elif self._settings.publish_map_tf:
             anew = self._align(frame.T_map_odom, odom_frame)
             # Beside `keep_up` in order, as tf2 wants it; what odometry was said up to holds between as well.
             if anew or self._with_base or stamp_ns > self._said:

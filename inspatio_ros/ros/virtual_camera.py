@@ -41,6 +41,7 @@ _THROTTLE = 5.
 
 _ODOMETRY_WARNINGS = {
     PushStatus.JUMPED: 'odometry jumped, or is faster than odometry.max_speed; frames go on from where it is now',
+    PushStatus.FULL: 'frames are so far behind odometry that it cannot all be kept; the oldest frames are left out',
     PushStatus.GAP: 'odometry paused; frames go on from where it is now',
     PushStatus.RESTARTED: "odometry's clock was set back; the robot is put at its start again",
     PushStatus.BACKWARDS: 'odometry went back in time; the message is ignored',
@@ -111,8 +112,9 @@ class VirtualCamera:
             # Our own /clock stands still until a frame is shown.
             factor = self.settings.real_time_factor
             period, clock = period / (factor or 10.), Clock(clock_type=ClockType.STEADY_TIME)
-        elif isinstance(self._world.drive, OdometryDrive):
-            # The frames have their stamps; a clock that stops with a recording must not keep back the last of them.
+        elif isinstance(self._world.drive, OdometryDrive) or not self._node.get_parameter('use_sim_time').value:
+            # Odometry's frames have their stamps; a clock that stops with a recording must not keep back the last of
+            # them. And a timer by the machine's clock stands still for as long as that clock was set back.
             clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._pace = Pacer(1. / period)
         return self._node.create_timer(period, self._tick, clock=clock, autostart=False)
@@ -207,7 +209,10 @@ class VirtualCamera:
             self._odom_frame = header.frame_id or self.settings.frame_id('odom')
             self._last_odometry = time.monotonic()
             self._worker.notify()
-        base = self.settings.frame_id('base')
+        base, ours = self.settings.frame_id('base'), self.settings.frame_id('map')
+        if header.frame_id == ours:
+            self._warn('map', f"odometry is given in frame {ours!r}, which is the recording's own here: no transform "
+                       'can lead from one to the other; set frames.map to another name')
         if message.child_frame_id not in ('', base):
             self._warn('base', f'odometry is of frame {message.child_frame_id!r}, the camera is mounted on {base!r}; '
                        'set frames.base or frame_prefix so that both are one')

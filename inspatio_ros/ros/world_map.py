@@ -89,7 +89,7 @@ class WorldMap:
 
     def _save(self, path: Path) -> int:
         points = len(self._built().xyz)
-        partial = path.with_name(f'.{path.name}.partial')
+        partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self._folder / fusion.PLY, partial)
@@ -101,6 +101,10 @@ class WorldMap:
         return points
 
 
-def default_map_file() -> Path:
-    """Give the file that the map is saved to where none is named: beside ROS' own files, wherever one works."""
-    return Path(os.environ.get('ROS_HOME') or Path.home() / '.ros') / 'inspatio_map.ply'
+def default_map_file(namespace: str = '/') -> Path:
+    """Give the file that the map is saved to where none is named: beside ROS' own files, wherever one works.
+
+    A node in a namespace has a file of its own.
+    """
+    name = '_'.join(['inspatio_map', *filter(None, namespace.split('/'))])
+    return Path(os.environ.get('ROS_HOME') or Path.home() / '.ros') / f'{name}.ply'

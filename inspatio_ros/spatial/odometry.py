@@ -26,6 +26,8 @@ NANOSECONDS = 1_000_000_000
 QUATERNION_TOLERANCE = 1e-2
 #: What to do when frames are generated slower than they are due.
 OVERLOADS = ('slow_down', 'drop')
+#: Poses that are held.
+MOST_POSES = 20_000
 
 
 class OdometryAligner:
@@ -71,6 +73,8 @@ class PushStatus(enum.Enum):
 
     #: It continues the path.
     ACCEPTED = 'accepted'
+    #: It continues the path, but so many poses wait that the oldest and their frames are given up.
+    FULL = 'full'
     #: It is further from the one before than the robot can have gone: the path starts anew from it.
     JUMPED = 'jumped'
     #: It comes too long after the one before to say what was between: the path starts anew from it.
@@ -110,13 +114,14 @@ class OdometryPath:
 
     Frame k is due at first stamp + round(k / frame rate), so stamps are on one grid without drift, and strictly rising
     until the clock itself is set back. After a jump or a gap the frames go on at the first grid stamp that the new path
-    covers: no frame shows a place between. Alignment is not touched, so the camera goes where the odometry says it is;
+    covers: no frame shows a place between. A single stamp far ahead makes no gap: where the pose behind it goes on from
+    those before it, it is left out again. Alignment is not touched, so the camera goes where the odometry says it is;
     after `RESTARTED` the caller resets its aligner. May be pushed from one thread and taken from another.
     """
 
     def __init__(self, frame_rate: float, overload: str = 'slow_down', limits: OdometryLimits | None = None,
-                 max_poses: int = 20_000) -> None:
-        """`overload`: 'slow_down' gives every frame however late; 'drop' skips to the newest once a block behind."""
+                 max_poses: int = MOST_POSES) -> None:
+        """`overload`: 'slow_down' gives every frame while `max_poses` hold it; 'drop' skips to the newest block."""
         if not (frame_rate > 0 and math.isfinite(frame_rate)):
             raise ConfigurationError(f'frame rate {frame_rate} is not a positive number')
         if overload not in OVERLOADS:
@@ -135,6 +140,8 @@ class OdometryPath:
 
     def _forget(self) -> None:
         self._poses.clear()
+        #: The path before a gap, its next frame and its count of dropped ones, as long as one pose is all behind it.
+        self._before_gap: tuple[deque[tuple[int, np.ndarray]], int, int] | None = None
         self._origin = 0
         self._next = 0
         self._started = False
@@ -148,9 +155,10 @@ class OdometryPath:
 
     @property
     def newest_stamp(self) -> int | None:
-        """Stamp of the newest pose, nanoseconds."""
+        """Stamp of the newest pose, nanoseconds; a pose behind a gap counts when another one follows it."""
         with self._lock:
-            return self._poses[-1][0] if self._poses else None
+            poses = self._before_gap[0] if self._before_gap else self._poses
+            return poses[-1][0] if poses else None
 
     @property
     def lag(self) -> float:
@@ -179,26 +187,40 @@ class OdometryPath:
 
     def _push(self, stamp: int, T_odom_base: np.ndarray) -> PushStatus:
         with self._lock:
+            if self._was_no_gap(stamp, T_odom_base):
+                self._poses, self._next, self._dropped = self._before_gap
             status = self._judge(stamp, T_odom_base)
             if not status.is_kept:
                 return status
             self._newest = stamp
+            before = (self._poses, self._next, self._dropped) if status is PushStatus.GAP else None
             if status is PushStatus.RESTARTED:
                 self._forget()
             elif status is not PushStatus.ACCEPTED:
-                self._poses.clear()
+                self._poses = deque(maxlen=self._poses.maxlen)
+            self._before_gap = before
             if not self._started:
                 self._started, self._origin = True, stamp
+            full = len(self._poses) == self._poses.maxlen
             self._poses.append((stamp, T_odom_base))
-            if status is not PushStatus.ACCEPTED or len(self._poses) == self._poses.maxlen:
-                self._skip_to(self._poses[0][0])
+            if status is not PushStatus.ACCEPTED or full:
+                given_up = self._skip_to(self._poses[0][0])
+                status = PushStatus.FULL if full and given_up else status
             return status
+
+    def _was_no_gap(self, stamp: int, T_odom_base: np.ndarray) -> bool:
+        """Say whether a pose goes on from before a gap, so that the one behind it had a stamp of another time."""
+        return (self._before_gap is not None and bool(self._poses) and stamp <= self._poses[-1][0]
+                and self._step(*self._before_gap[0][-1], stamp, T_odom_base) is PushStatus.ACCEPTED)
 
     def _judge(self, stamp: int, T_odom_base: np.ndarray) -> PushStatus:
         if not self._poses:
             back = self._newest is not None and (self._newest - stamp) / NANOSECONDS > self._limits.reset_after
             return PushStatus.RESTARTED if back else PushStatus.ACCEPTED
-        last_stamp, last = self._poses[-1]
+        return self._step(*self._poses[-1], stamp, T_odom_base)
+
+    def _step(self, last_stamp: int, last: np.ndarray, stamp: int, T_odom_base: np.ndarray) -> PushStatus:
+        """Judge a pose by one before it."""
         seconds, limits = (stamp - last_stamp) / NANOSECONDS, self._limits
         if seconds <= 0:
             return PushStatus.RESTARTED if seconds < -limits.reset_after else PushStatus.BACKWARDS
@@ -269,12 +291,14 @@ class OdometryPath:
         self._dropped += newest + 1 - count - self._next
         self._next = newest + 1 - count
 
-    def _skip_to(self, stamp: int) -> None:
-        """Give up the frames due before `stamp`, the first that is covered."""
+    def _skip_to(self, stamp: int) -> bool:
+        """Give up the frames due before `stamp`, the first that is covered; say whether there were any."""
         index = self._index(stamp)
-        if index > self._next:
-            self._dropped += index - self._next
-            self._next = index
+        if index <= self._next:
+            return False
+        self._dropped += index - self._next
+        self._next = index
+        return True
 
     def _stamp(self, index: int) -> int:
         """Give the stamp of frame `index`, rounded to the nearest nanosecond in integers."""
