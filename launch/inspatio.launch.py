@@ -19,8 +19,8 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
-from yaml import safe_load
 
+from inspatio_ros.ros.parameter_files import given_in
 from launch import LaunchContext, LaunchDescription
 
 NAME = 'inspatio'
@@ -74,25 +74,14 @@ def parameters_from(name: str) -> list[str]:
     return [str(example)]
 
 
-def told_in(files: list[str], namespace: str) -> dict[str, object]:
-    """Give the parameters that files have for the node, by their full names: RViz has to know some of them too."""
-    def flat(values: dict, before: str = '') -> dict[str, object]:
-        found = {}
-        for name, value in values.items():
-            found |= flat(value, f'{before}{name}.') if isinstance(value, dict) else {f'{before}{name}': value}
-        return found
-
-    told, full = {}, '/'.join(['', *filter(None, namespace.split('/')), NAME])
-    for file in files:
-        for section, content in (safe_load(Path(file).read_text(encoding='utf-8')) or {}).items():
-            if section in ('/**', NAME, full, full[1:]):
-                told |= flat((content or {}).get('ros__parameters') or {})
-    return told
-
-
 def logger_name(namespace: str) -> str:
     """Give the name that the node's logger has in a namespace."""
-    return '.'.join([*filter(None, namespace.split('/')), NAME])
+    return '.'.join([*names_of(namespace), NAME])
+
+
+def names_of(namespace: str) -> list[str]:
+    """Give the parts of a namespace."""
+    return [part for part in namespace.split('/') if part]
 
 
 def start(context: LaunchContext) -> list[Node]:
@@ -112,11 +101,11 @@ def start(context: LaunchContext) -> list[Node]:
         arguments=['--ros-args', '--log-level', f'{logger_name(given("namespace"))}:={given("log_level")}'])]
     if given('use_rviz') == 'true':
         view = PathJoinSubstitution([FindPackageShare('inspatio_ros'), 'rviz', 'inspatio.rviz'])
-        told = told_in(files, given('namespace')) | {name: given(name) for name in ('frame_prefix',) if given(name)}
-        told |= {name: value for name, value in overrides.items() if name == 'use_sim_time'}
-        sim_time = [{'use_sim_time': told['use_sim_time']}] if 'use_sim_time' in told else []
-        frame = f'{told.get("frame_prefix", "")}{told.get("frames.map", "map")}'
+        known = given_in(files, '/'.join(['', *names_of(given('namespace')), NAME]))
+        sim_time = overrides.get('use_sim_time', known.get('use_sim_time'))
+        frame = f'{given("frame_prefix") or known.get("frame_prefix", "")}{known.get("frames.map", "map")}'
         fixed = ['-f', frame] if frame != 'map' else []
         nodes.append(Node(package='rviz2', executable='rviz2', name='rviz', namespace=given('namespace'),
-                          arguments=['-d', view, *fixed], parameters=sim_time, output='log'))
+                          arguments=['-d', view, *fixed], output='log',
+                          parameters=[] if sim_time is None else [{'use_sim_time': sim_time}]))
     return nodes

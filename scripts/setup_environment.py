@@ -220,7 +220,7 @@ def run() -> None:
         step('tf2_msgs', 'Building tf2_msgs (the message of /tf; 20 s)', digest([identity, *build_tools()], sources),
              build_tf2_msgs)
         if not any(VENV.glob('lib/python3*/site-packages/tf2_msgs')):
-            print('WARNING: tf2_msgs is missing, so the node publishes no TF; everything else works (make doctor)',
+            print('WARNING: tf2_msgs is missing, so the node publishes no TF and make demo cannot run (make doctor)',
                   flush=True)
     if not any(VENV.glob('lib/python3*/site-packages/inspatio_ros-*.dist-info')):
         # Somebody's own pip took it away.

@@ -266,7 +266,8 @@ def test_files_are_found_below_a_folder_and_missing_ones_are_named(tmp_path):
 
 def test_files_of_a_generator_in_a_folder_below_are_not_those_of_the_folder(tmp_path):
     save_config(tmp_path / 'tiny', TINY)
-    for path in ('tiny/a.safetensors', 'released/World-1.pt', 'tiny/text.safetensors', 'text.safetensors'):
+    for path in ('tiny/a.safetensors', 'released/World-1.pt', 'tiny/text.safetensors', 'text.safetensors',
+                 'tiny/deep/World-2.pt'):
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).touch()
     # The configuration that Wan's own files come with.

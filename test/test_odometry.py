@@ -199,12 +199,25 @@ def test_one_stamp_of_another_time_is_left_out(ahead: float) -> None:
         one.take(4)
     newest = path.newest_stamp
     assert path.push(_START + round(ahead * NANOSECONDS), _pose(1.)) is PushStatus.GAP
-    assert path.newest_stamp == newest and path.take(4) is None
+    assert path.newest_stamp == newest and (path.lag, path.dropped) == (plain.lag, 0)
+    assert path.take(1) is None and path.foresee(1) is None, 'its stamp is one of the grid'
     for one in (path, plain):
+        assert one.push(newest - 5_000_000, _pose(.9)) is PushStatus.BACKWARDS, 'as the message before it, come late'
         assert set(_drive(one, 1., 2.)) == {PushStatus.ACCEPTED}
     for taken, expected in zip(path.take(14), plain.take(14), strict=True):
         np.testing.assert_array_equal(taken, expected)
     assert (path.dropped, path.newest_stamp) == (0, plain.newest_stamp)
+
+
+def test_one_stamp_of_another_time_before_a_jump_or_a_pause_sets_nothing_back() -> None:
+    path = OdometryPath(10.)
+    _drive(path, 0., 1.)
+    assert path.push(_START + 60 * NANOSECONDS, _pose(1.)) is PushStatus.GAP
+    away = make_pose(translation=np.array([90., 0., 0.]))
+    assert path.push(_START + NANOSECONDS, away) is PushStatus.JUMPED
+    assert path.push(_START + 60 * NANOSECONDS, away) is PushStatus.GAP
+    path.reset()
+    assert path.push(_START + 2 * NANOSECONDS, away) is PushStatus.ACCEPTED
 
 
 def test_a_clock_set_back_behind_a_gap_restarts_everything() -> None:

@@ -277,6 +277,14 @@ def cut_short(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
 
 
+def cut_short_behind_a_preview(folder: Path) -> None:
+    path = folder / 'rgb' / '000002.jpg'
+    with Image.open(path.with_suffix('.png')) as image:
+        image.save(path, comment=b'a picture \xff\xd9 within the picture')
+    path.with_suffix('.png').unlink()
+    path.write_bytes(path.read_bytes()[:-200])
+
+
 def resize(path: Path) -> None:
     with Image.open(path) as image:
         image.resize((WIDTH - 1, HEIGHT)).save(path)
@@ -335,6 +343,7 @@ def lose_intrinsics(field: str) -> tuple[Callable[[Path], None], str]:
 FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     'truncated image': (lambda f: cut_short(f / 'rgb' / '000002.png'), r'000002.png is truncated'),
     'truncated depth': (lambda f: cut_short(f / 'depth' / '000004.png'), r'depth/000004.png is truncated'),
+    'truncated image with a preview': (cut_short_behind_a_preview, r'000002.jpg is truncated'),
     'not an image': (lambda f: (f / 'rgb' / '000000.png').write_text('hello'), r'000000.png is not an image'),
     'image of another size': (lambda f: resize(f / 'rgb' / '000001.png'),
                               r'000001.png: the image is 47x32, but intrinsics.json says 48x32'),

@@ -21,6 +21,7 @@ pytest.importorskip('rclpy')
 from ros_graph import small_recording  # noqa: E402
 
 from inspatio_ros.ros import transport  # noqa: E402
+from inspatio_ros.ros.parameter_files import given_in
 from inspatio_ros.ros.parameters import Settings, specs, table  # noqa: E402
 from inspatio_ros.ros.publishers import CAMERA_TOPICS  # noqa: E402
 
@@ -153,6 +154,31 @@ def test_launch_arguments_are_those_promised():
              and getattr(call.func, 'id', '') == 'DeclareLaunchArgument']
     assert set(names) == {'reference', 'generator', 'params_file', 'namespace', 'frame_prefix', 'use_sim_time',
                           'use_rviz', 'log_level', 'autostart'}
+
+
+@pytest.mark.parametrize(('text', 'node', 'given'), [
+    ('/**: {ros__parameters: {frame_prefix: robot1/, frames: {map: site}}}', '/inspatio',
+     {'frame_prefix': 'robot1/', 'frames.map': 'site'}),
+    # The very node's own go first, though they stand before those of all; a name without its namespace is another's.
+    ('/robot1/inspatio: {ros__parameters: {frames.map: site}}\n/**: {ros__parameters: {frames.map: hall}}\n'
+     'inspatio: {ros__parameters: {frames.map: yard}}', '/robot1/inspatio', {'frames.map': 'site'}),
+    ('robot1: {inspatio: {ros__parameters: {use_sim_time: true}}}', '/robot1/inspatio', {'use_sim_time': True}),
+    ('inspatio: {ros__parameters: {use_sim_time: true}}', '/inspatio', {'use_sim_time': True}),
+    ('inspatio: {ros__parameters: {use_sim_time: true}}', '/robot1/inspatio', {}),
+    ('[1, 2]', '/inspatio', {}), ('', '/inspatio', {}), ('/**:', '/inspatio', {}), ('/**: 3', '/inspatio', {}),
+    ('/**: {ros__parameters: [', '/inspatio', {})])
+def test_what_a_file_gives_a_node_is_known_before_it_runs(tmp_path, text, node, given):
+    (tmp_path / 'parameters.yaml').write_text(text)
+    assert given_in([tmp_path / 'nowhere.yaml', tmp_path / 'parameters.yaml'], node) == given
+
+
+def test_rviz_looks_from_the_frame_and_by_the_time_of_the_file(tmp_path):
+    file = tmp_path / 'parameters.yaml'
+    file.write_text('/**: {ros__parameters: {frame_prefix: robot1/, frames.map: site, use_sim_time: true}}')
+    _, rviz = started(use_rviz='true', params_file=str(file))
+    assert rviz._Node__arguments[-2:] == ['-f', 'robot1/site'] and parameters_of(rviz) == [{'use_sim_time': True}]
+    _, rviz = started(use_rviz='true', params_file=str(file), frame_prefix='other/', use_sim_time='false')
+    assert rviz._Node__arguments[-2:] == ['-f', 'other/site'] and parameters_of(rviz) == [{'use_sim_time': False}]
 
 
 # --- the executable -------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 """Embed the caption of your recording for the released weights, and store it beside them as text.safetensors.
 
 Needs umT5's encoder and tokenizer in the folder of the weights (see weights/README.md) and the packages transformers,
-sentencepiece and ftfy. Every later run reads what is stored, and needs none of it.
+sentencepiece and ftfy. Every later run reads what is stored, and needs none of them.
 """
 
 from __future__ import annotations

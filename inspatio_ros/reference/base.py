@@ -97,7 +97,7 @@ def estimate_up(T_world_camera: np.ndarray) -> np.ndarray:
     its first camera, which looked a little down.
 
     Raises:
-        RecordingError: the cameras were held every way round, or on their side.
+        RecordingError: the cameras were held every way round, or turned far while held on their side.
 
     """
     up, told = _across(T_world_camera)

@@ -257,16 +257,20 @@ def _header(path: Path) -> tuple[tuple[int, int], str]:
     try:
         with Image.open(path) as image:
             size, mode, kind = image.size, image.mode, image.format
-        with path.open('rb') as file:
-            file.seek(max(0, path.stat().st_size - _LONG_TAIL_BYTES))
-            tail = file.read()
+        whole = kind not in _ENDINGS or _ENDINGS[kind] in _last_bytes(path, _TAIL_BYTES)
+        # A picture within the picture, a preview, has an end too.
+        whole = whole or (_ENDINGS[kind] in _last_bytes(path, _LONG_TAIL_BYTES) and _decodes(path))
     except (OSError, UnidentifiedImageError, SyntaxError) as error:
         raise RecordingError(f'{path} is not an image that can be read ({error}); copy it anew') from error
-    if kind in _ENDINGS and _ENDINGS[kind] not in tail[-_TAIL_BYTES:]:
-        # A picture within the picture, a preview, has an end too.
-        if _ENDINGS[kind] not in tail or not _decodes(path):
-            raise RecordingError(f'{path} is truncated: the end of the file is missing; copy it anew')
+    if not whole:
+        raise RecordingError(f'{path} is truncated: the end of the file is missing; copy it anew')
     return size, mode
+
+
+def _last_bytes(path: Path, count: int) -> bytes:
+    with path.open('rb') as file:
+        file.seek(max(0, path.stat().st_size - count))
+        return file.read()
 
 
 def _decodes(path: Path) -> bool:

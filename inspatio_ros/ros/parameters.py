@@ -96,7 +96,8 @@ class Settings:
 
     reference: str = _parameter('sample', "the recording: a folder, or 'sample' for the built-in room")
     generator: str = _parameter('render', 'what completes the render', choices=GENERATORS)
-    weights: str = _parameter('', "folder of the generator's weights; empty: the packaged ones, or INSPATIO_WEIGHTS")
+    weights: str = _parameter('', "folder of the generator's weights; empty: those in INSPATIO_WEIGHTS, "
+                             "if it holds this generator's, else the packaged ones")
     device: str = _parameter('auto', "torch device: 'cpu', 'cuda', 'cuda:1'; 'auto' takes the GPU where there is one")
     width: int = _parameter(0, "image width in pixels; 0: the generator's own", bounds=(0, 4096), step=16)
     height: int = _parameter(0, "image height in pixels; 0: the generator's own", bounds=(0, 4096), step=16)
@@ -277,8 +278,8 @@ class Parameters:
 
     def idle_overrides(self, node: LifecycleNode) -> list[str]:
         """Name the overrides of quality of service that no topic has taken; ask when all of them exist."""
-        return [f'parameter {name} changes nothing: no topic here has that name (with its namespace, after remapping), '
-                'or not that policy' for name in sorted(self._given)
+        return [f'parameter {name} changes nothing: no topic here of that name (with its namespace, after remapping) '
+                'lets that be overridden' for name in sorted(self._given)
                 if name.startswith(_QOS_OVERRIDES) and not node.has_parameter(name)]
 
     def unknown(self) -> list[str]:

@@ -112,11 +112,12 @@ class OdometryLimits:
 class OdometryPath:
     """Poses received, sampled at the frame rate; at most `max_poses` are held.
 
-    Frame k is due at first stamp + round(k / frame rate), so stamps are on one grid without drift, and strictly rising
-    until the clock itself is set back. After a jump or a gap the frames go on at the first grid stamp that the new path
-    covers: no frame shows a place between. A single stamp far ahead makes no gap: where the pose behind it goes on from
-    those before it, it is left out again. Alignment is not touched, so the camera goes where the odometry says it is;
-    after `RESTARTED` the caller resets its aligner. May be pushed from one thread and taken from another.
+    Frame k is due at first stamp + round(k / frame rate), so stamps are on one grid without drift, and strictly
+    rising until the clock itself is set back. After a jump or a gap the frames go on at the first grid stamp that
+    the new path covers: no frame shows a place between. A single stamp far ahead makes no gap: where the pose
+    behind it goes on from those before it, it is left out again. (Up to `max_gap` ahead cannot be told from a pose
+    that came late.) Alignment is not touched, so the camera goes where the odometry says it is; after `RESTARTED`
+    the caller resets its aligner. May be pushed from one thread and taken from another.
     """
 
     def __init__(self, frame_rate: float, overload: str = 'slow_down', limits: OdometryLimits | None = None,
@@ -151,20 +152,21 @@ class OdometryPath:
     def dropped(self) -> int:
         """Frames that were due but never given, since the start or the last restart: behind, or where a path broke."""
         with self._lock:
-            return self._dropped
+            return self._confirmed()[2]
 
     @property
     def newest_stamp(self) -> int | None:
         """Stamp of the newest pose, nanoseconds; a pose behind a gap counts when another one follows it."""
         with self._lock:
-            poses = self._before_gap[0] if self._before_gap else self._poses
+            poses = self._confirmed()[0]
             return poses[-1][0] if poses else None
 
     @property
     def lag(self) -> float:
         """Seconds between the newest pose and the next frame due; 0 if it is still to come."""
         with self._lock:
-            return max(0, self._poses[-1][0] - self._stamp(self._next)) / NANOSECONDS if self._poses else 0.
+            poses, following, _ = self._confirmed()
+            return max(0, poses[-1][0] - self._stamp(following)) / NANOSECONDS if poses else 0.
 
     def reset(self) -> None:
         """Forget the path; the next pose starts another."""
@@ -188,12 +190,13 @@ class OdometryPath:
     def _push(self, stamp: int, T_odom_base: np.ndarray) -> PushStatus:
         with self._lock:
             if self._was_no_gap(stamp, T_odom_base):
-                self._poses, self._next, self._dropped = self._before_gap
+                (self._poses, self._next, self._dropped), self._before_gap = self._before_gap, None
             status = self._judge(stamp, T_odom_base)
             if not status.is_kept:
                 return status
-            self._newest = stamp
             before = (self._poses, self._next, self._dropped) if status is PushStatus.GAP else None
+            if before is None:
+                self._newest = stamp
             if status is PushStatus.RESTARTED:
                 self._forget()
             elif status is not PushStatus.ACCEPTED:
@@ -208,10 +211,16 @@ class OdometryPath:
                 status = PushStatus.FULL if full and given_up else status
             return status
 
+    def _confirmed(self) -> tuple[deque[tuple[int, np.ndarray]], int, int]:
+        """Give the poses, the next frame and the frames dropped; those before a gap as long as it may be none."""
+        return self._before_gap or (self._poses, self._next, self._dropped)
+
     def _was_no_gap(self, stamp: int, T_odom_base: np.ndarray) -> bool:
-        """Say whether a pose goes on from before a gap, so that the one behind it had a stamp of another time."""
-        return (self._before_gap is not None and bool(self._poses) and stamp <= self._poses[-1][0]
-                and self._step(*self._before_gap[0][-1], stamp, T_odom_base) is PushStatus.ACCEPTED)
+        """Say whether a pose is of the time before a gap, so that the one behind it had a stamp of another time."""
+        if self._before_gap is None or stamp > self._poses[-1][0]:
+            return False
+        step = self._step(*self._before_gap[0][-1], stamp, T_odom_base)
+        return step not in (PushStatus.GAP, PushStatus.RESTARTED)
 
     def _judge(self, stamp: int, T_odom_base: np.ndarray) -> PushStatus:
         if not self._poses:
@@ -281,7 +290,9 @@ class OdometryPath:
         return np.array(stamps, dtype=np.int64), np.array(poses)
 
     def _covers(self, count: int) -> bool:
-        return bool(self._poses) and self._stamp(self._next + count - 1) <= self._poses[-1][0]
+        if self._before_gap is not None or not self._poses:
+            return False
+        return self._stamp(self._next + count - 1) <= self._poses[-1][0]
 
     def _drop_backlog(self, count: int) -> None:
         """Skip to the newest `count` frames if another whole block waits behind the next."""

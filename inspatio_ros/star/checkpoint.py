@@ -224,18 +224,22 @@ def _generator_in(folder: Path) -> str | None:
 def find_file(folder: Path, patterns: Iterable[str], what: str) -> Path:
     """Find one file in a folder or below it; earlier patterns go first, and two files of one pattern are an error.
 
-    Folders below that hold a generator of their own are passed over.
+    Folders below that hold a generator of their own, and all in them, are passed over.
     """
     patterns = tuple(patterns)
     for pattern in patterns:
-        found = sorted(path for path in folder.rglob(pattern)
-                       if path.is_file() and (path.parent == folder or _generator_in(path.parent) is None))
+        found = sorted(path for path in folder.rglob(pattern) if path.is_file() and not _is_anothers(path, folder))
         if len(found) > 1:
             raise WeightsError(f'{folder} holds several files for {what}: {", ".join(str(p) for p in found[:NAMED])}; '
                                'keep one of them there')
         if found:
             return found[0]
     raise WeightsError(f'{folder} holds no {what}; put {" or ".join(patterns)} there')
+
+
+def _is_anothers(path: Path, folder: Path) -> bool:
+    between = path.parent.relative_to(folder)
+    return any(_generator_in(folder / part) is not None for part in (between, *between.parents) if part != Path())
 
 
 def load_config(folder: Path, default: GeneratorConfig | None = None) -> GeneratorConfig:

@@ -260,8 +260,8 @@ class StarPipeline:
     def _start_streams(self, pixels: Tensor, guide: Guide | None) -> None:
         """Show encoder and decoder a block's first frame as the first of a stream, in four copies.
 
-        The first latent behind a cut is of as many frames as all, and what either gives of those with nothing before
-        them it was never trained for.
+        Behind a cut the first latent stands for as many frames as any other, and neither network was trained on such a
+        one with nothing before it.
         """
         latent = self.autoencoder.encode_step(self._render_state, pixels[:, :1])
         self._decode(latent.float(), guide and tuple(part[:, :1] for part in guide))
