@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from inspatio_ros import __version__
-from inspatio_ros.commands import bench, caption, demo, doctor, evaluate, render, verify
+from inspatio_ros.commands import bench, caption, demo, doctor, evaluate, import_bag, render, verify
 from inspatio_ros.errors import InspatioError
 
-COMMANDS = {'demo': demo, 'render': render, 'evaluate': evaluate, 'verify': verify, 'bench': bench, 'caption': caption,
-            'doctor': doctor}
+COMMANDS = {'demo': demo, 'import': import_bag, 'render': render, 'evaluate': evaluate, 'verify': verify,
+            'bench': bench, 'caption': caption, 'doctor': doctor}
 
 EXIT_USAGE, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 2, 130, 141
 

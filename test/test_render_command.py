@@ -14,9 +14,10 @@ import pytest
 from small_recording import DISTANCE, HEIGHT, WIDTH, sideways, write_wall
 
 from inspatio_ros import cli
-from inspatio_ros.commands.render import blocks, count_near, millimetres, next_block, scene_times
+from inspatio_ros.commands.render import blocks, count_near, next_block, scene_times
 from inspatio_ros.geometry import se3_exp
 from inspatio_ros.reference import open_reference
+from inspatio_ros.reference.rgbd import in_millimetres
 from inspatio_ros.simulator import WorldSimulator
 from inspatio_ros.spatial.trajectory import Trajectory, read_trajectory
 from inspatio_ros.tum import write_tum
@@ -58,7 +59,7 @@ def test_one_frame_for_each_pose_in_the_order_of_the_file(recording: Path, traje
         image = cv2.imread(str(output / 'image' / name))[..., ::-1]
         assert np.array_equal(image, block.image[j]), f'frame {i} is not that of its pose'
         depth = cv2.imread(str(output / 'depth' / name), cv2.IMREAD_UNCHANGED)
-        assert depth.dtype == np.uint16 and np.array_equal(depth, millimetres(block.z_depth[j]))
+        assert depth.dtype == np.uint16 and np.array_equal(depth, in_millimetres(block.z_depth[j]))
         assert np.abs(depth[depth > 0] - 1000 * DISTANCE).max() <= 1
         assert np.array_equal(cv2.imread(str(output / 'mask' / name), cv2.IMREAD_UNCHANGED), block.mask[j])
     written = read_trajectory(output / 'trajectory.txt')
@@ -166,4 +167,4 @@ def test_a_trajectory_with_the_recording_s_clock_keeps_its_times() -> None:
 
 def test_depth_that_16_bits_cannot_hold_is_unknown() -> None:
     z_depth = np.array([[0.5, np.nan, 65.535, 65.6], [1e-5, -1., np.inf, 2.0006]], np.float32)
-    assert millimetres(z_depth).tolist() == [[500, 0, 65535, 0], [0, 0, 0, 2001]]
+    assert in_millimetres(z_depth).tolist() == [[500, 0, 65535, 0], [0, 0, 0, 2001]]

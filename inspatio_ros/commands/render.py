@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 
 OUTPUTS = ('image', 'mask', 'depth', 'trajectory.txt', 'video.mp4', 'report.json')
 
-#: Depth is written in thousandths of a metre; what is farther than 16 bits reach is written as unknown.
-DEPTH_SCALE, DEPTH_LIMIT = 1000., 65535
-
 #: Poses within this of the first one of their block are rendered with it, from the same views of the recording.
 NEAR_METRES, NEAR_DEGREES = 0.5, 15.
 
@@ -226,13 +223,8 @@ def count_near(T_world_camera: np.ndarray) -> int:
 def write_frame(folder: Path, number: int, block: Block, i: int) -> None:
     """Write image, mask and depth of one frame of a block."""
     from inspatio_ros.evaluation.pictures import write_png
+    from inspatio_ros.reference.rgbd import in_millimetres
     name = f'{number:06d}.png'
     write_png(folder / 'image' / name, block.image[i])
     write_png(folder / 'mask' / name, block.mask[i])
-    write_png(folder / 'depth' / name, millimetres(block.z_depth[i]))
-
-
-def millimetres(z_depth: np.ndarray) -> np.ndarray:
-    """Turn metres float32 [H, W], NaN unknown, into uint16 millimetres, 0 unknown."""
-    scaled = np.round(np.nan_to_num(z_depth, nan=0., posinf=0., neginf=0.) * DEPTH_SCALE)
-    return np.where((scaled > 0) & (scaled <= DEPTH_LIMIT), scaled, 0).astype(np.uint16)
+    write_png(folder / 'depth' / name, in_millimetres(block.z_depth[i]))

@@ -27,6 +27,8 @@ from inspatio_ros.reference.base import Reference, ReferenceFrame, estimate_up
 from inspatio_ros.reference.order import in_sequence
 from inspatio_ros.tum import read_tum
 
+#: The usual unit of depth in 16 bits, as `depth_scale`.
+MILLIMETRES = 1000.
 _IMAGES = ('.jpg', '.jpeg', '.png')
 _INTRINSICS = ('fx', 'fy', 'cx', 'cy', 'width', 'height', 'depth_scale')
 _METADATA = {'name': str, 'static': bool, 'up': list, 'scale': str}
@@ -163,6 +165,12 @@ class RgbdFolder(Reference):
             return estimate_up(self.T_world_camera)
         except RecordingError as error:
             raise RecordingError(f'{self.path}: {error}') from error
+
+
+def in_millimetres(z_depth: np.ndarray) -> np.ndarray:
+    """Turn metres float32 [H, W] into uint16 millimetres; 0 where unknown (NaN) or farther than 16 bits reach."""
+    scaled = np.round(np.nan_to_num(z_depth, nan=0., posinf=0., neginf=0.) * MILLIMETRES)
+    return np.where((scaled > 0) & (scaled <= np.iinfo(np.uint16).max), scaled, 0).astype(np.uint16)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -13,16 +13,12 @@ import sys
 from importlib.util import find_spec
 
 import numpy as np
-from sensor_msgs.msg import CompressedImage, Image, PointCloud2, PointField
+from sensor_msgs.msg import Image, PointCloud2, PointField
 
 from inspatio_ros.errors import RecordingError
+from inspatio_ros.image_messages import KNOWN_ENCODINGS, read_common_image, read_compressed
 
-#: Encodings of the small reader: dtype, channels, and the order that turns them into RGB (None: not a colour image).
-_LAYOUTS: dict[str, tuple[str, int, list[int] | None]] = {
-    'rgb8': ('u1', 3, [0, 1, 2]), 'bgr8': ('u1', 3, [2, 1, 0]), 'rgba8': ('u1', 4, [0, 1, 2]),
-    'bgra8': ('u1', 4, [2, 1, 0]), 'mono8': ('u1', 1, None), '8UC1': ('u1', 1, None),
-    'mono16': ('u2', 1, None), '16UC1': ('u2', 1, None), '32FC1': ('f4', 1, None),
-}
+__all__ = ['read_common_image', 'read_compressed', 'read_image', 'read_point_records', 'read_points']
 
 _POINT_TYPES = {PointField.INT8: 'i1', PointField.UINT8: 'u1', PointField.INT16: 'i2', PointField.UINT16: 'u2',
                 PointField.INT32: 'i4', PointField.UINT32: 'u4', PointField.FLOAT32: 'f4', PointField.FLOAT64: 'f8'}
@@ -35,7 +31,7 @@ def read_image(message: Image) -> np.ndarray:
         RecordingError: the encoding is not known here, or the message holds too few bytes.
 
     """
-    if message.encoding not in _LAYOUTS and find_spec('cv_bridge') is not None:
+    if message.encoding not in KNOWN_ENCODINGS and find_spec('cv_bridge') is not None:
         return _read_by_cv_bridge(message)
     return read_common_image(message)
 
@@ -52,34 +48,6 @@ def _read_by_cv_bridge(message: Image) -> np.ndarray:
         return CvBridge().imgmsg_to_cv2(message, 'rgb8' if has_colour else 'passthrough')
     except CvBridgeError as error:
         raise RecordingError(f'cv_bridge cannot read an image with encoding {message.encoding!r}: {error}') from error
-
-
-def read_common_image(message: Image) -> np.ndarray:
-    """Do what read_image does, without cv_bridge, for the common encodings."""
-    if message.encoding not in _LAYOUTS:
-        raise RecordingError(f'image encoding {message.encoding!r} cannot be read without cv_bridge; install it, or '
-                             f'publish one of {", ".join(_LAYOUTS)}')
-    kind, channels, order = _LAYOUTS[message.encoding]
-    dtype = np.dtype(kind).newbyteorder('>' if message.is_bigendian else '<')
-    row = message.width * channels * dtype.itemsize
-    data = np.frombuffer(message.data, dtype=np.uint8)
-    if message.step < row or data.size < message.step * message.height:
-        raise RecordingError(f'an image of {message.width}x{message.height} {message.encoding} needs rows of {row} '
-                             f'bytes; the message has a step of {message.step} and {data.size} bytes in all')
-    rows = data[:message.step * message.height].reshape(message.height, message.step)[:, :row]
-    pixels = np.ascontiguousarray(rows).view(dtype).astype(dtype.newbyteorder('='), copy=False)
-    if order is None:
-        return pixels.reshape(message.height, message.width)
-    return np.ascontiguousarray(pixels.reshape(message.height, message.width, channels)[..., order])
-
-
-def read_compressed(message: CompressedImage) -> np.ndarray:
-    """Read a CompressedImage (JPEG or PNG) as uint8 RGB [H, W, 3]."""
-    import cv2
-    image = cv2.imdecode(np.frombuffer(message.data, dtype=np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        raise RecordingError(f'a compressed image of format {message.format!r} cannot be decoded')
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def read_points(message: PointCloud2) -> tuple[np.ndarray, np.ndarray | None]:
