@@ -49,7 +49,9 @@ def read_common_image(message: Any) -> np.ndarray:
 def read_compressed(message: Any) -> np.ndarray:
     """Read a CompressedImage (JPEG or PNG) as uint8 RGB [H, W, 3]."""
     import cv2
-    image = cv2.imdecode(np.frombuffer(message.data, dtype=np.uint8), cv2.IMREAD_COLOR)
+    data = np.frombuffer(message.data, dtype=np.uint8)
+    # cv2 itself raises where there is not a byte.
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if image is None:
         raise RecordingError(f'a compressed image of format {message.format!r} cannot be decoded')
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

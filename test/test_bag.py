@@ -20,8 +20,9 @@ from inspatio_ros import cli
 from inspatio_ros.errors import RecordingError
 from inspatio_ros.geometry import invert, make_pose, quaternion_xyzw, se3_exp
 from inspatio_ros.reference import open_reference
-from inspatio_ros.reference.bag import BagSource, Transforms, import_bag
+from inspatio_ros.reference.bag import BagSource, import_bag
 from inspatio_ros.reference.sample import SampleRoom
+from inspatio_ros.reference.transforms import Transforms
 from inspatio_ros.spatial.motion import T_BODY_OPTICAL
 
 WIDTH, HEIGHT, FRAMES, START = 96, 64, 6, 1_700_000_000_000_000_000
@@ -102,7 +103,8 @@ def room() -> SampleRoom:
 
 
 def write_bag(path: Path, room: SampleRoom, *, ros1: bool = False, packed: bool = False, metres: bool = False,
-              distortion: float = 0., late_depth: int = 0, still: bool = False) -> Path:
+              distortion: float = 0., late_depth: int = 0, still: bool = False, image: str = IMAGE,
+              depth_frame: str = 'optical', damaged: int | None = None, diverged: int | None = None) -> Path:
     """Write the sample's frames, one a second, with odometry at 10 Hz between them."""
     bag = Bag(path, ros1)
     T_link_optical = T_BODY_OPTICAL
@@ -119,21 +121,22 @@ def write_bag(path: Path, room: SampleRoom, *, ros1: bool = False, packed: bool 
         step = np.array([0.01, 0., 0., 0., 0., 0.02])
         for part, share in ((-0.1, -1 / 3), (0.2, 2 / 3)):
             at = stamp + round(part * SECOND)
-            bag.transform('/tf', 'odom', 'base_link', at, T_odom_base[i] @ se3_exp(share * step))
+            lost = make_pose(translation=np.full(3, np.nan if i == diverged else 0.))
+            bag.transform('/tf', 'odom', 'base_link', at, T_odom_base[i] @ se3_exp(share * step) @ lost)
             bag.transform('/tf', 'map', 'odom', at, T_MAP_ODOM)
         millimetres = np.round(np.nan_to_num(frame.z_depth) * 1000.).astype(np.uint16)
         if packed:
-            png = cv2.imencode('.png', frame.image[..., ::-1])[1].tobytes()
+            png = b'' if i == damaged else cv2.imencode('.png', frame.image[..., ::-1])[1].tobytes()
             bag.compressed(f'{IMAGE}/compressed', png, 'rgb8; png compressed bgr8', stamp, 'optical')
             bag.compressed(f'{DEPTH}/compressedDepth', bytes(12) + cv2.imencode('.png', millimetres)[1].tobytes(),
                            '16UC1; compressedDepth png', stamp, 'optical')
             continue
-        bag.image(IMAGE, np.ascontiguousarray(frame.image[..., ::-1]), 'bgr8', stamp, 'optical')
+        bag.image(image, np.ascontiguousarray(frame.image[..., ::-1]), 'bgr8', stamp, 'optical')
         depth = np.where(millimetres > 0, frame.z_depth, np.nan).astype(np.float32) if metres else millimetres
-        bag.image(DEPTH, depth, '32FC1' if metres else '16UC1', stamp + late_depth, 'optical')
+        bag.image(DEPTH, depth, '32FC1' if metres else '16UC1', stamp + late_depth, depth_frame)
     # What comes when nobody knew any more where the robot was.
-    bag.image(IMAGE, room.frame(0).image, 'rgb8', START + 60 * SECOND, 'optical')
-    bag.image(DEPTH, millimetres, '16UC1', START + 60 * SECOND, 'optical')
+    bag.image(image, room.frame(0).image, 'rgb8', START + 60 * SECOND, 'optical')
+    bag.image(DEPTH, millimetres, '16UC1', START + 60 * SECOND, depth_frame)
     return bag.close()
 
 
@@ -168,6 +171,44 @@ def test_what_does_not_move_is_kept_once_unless_things_move(tmp_path: Path, room
     (tmp_path / 'moving').mkdir()
     report = import_bag([next(bag.glob('*.mcap'))], BagSource(IMAGE, DEPTH, moving=True), tmp_path / 'moving', 'moving')
     assert report.written == FRAMES and not open_reference(tmp_path / 'moving').is_static
+
+
+def test_what_is_damaged_is_left_out_and_counted(tmp_path: Path, room: SampleRoom) -> None:
+    bag = write_bag(tmp_path / 'robot', room, packed=True, damaged=2)
+    topics = f'{IMAGE}/compressed', f'{DEPTH}/compressedDepth'
+    (tmp_path / 'out').mkdir()
+    report = import_bag([bag], BagSource(*topics, metres=0.), tmp_path / 'out', 'out')
+    assert (report.written, report.unreadable) == (FRAMES - 1, 1)
+    got = open_reference(tmp_path / 'out')
+    np.testing.assert_allclose(got.T_world_camera, np.delete(room.T_world_camera, 2, axis=0), atol=1e-6)
+    # And what tf2 would throw away is not taken: then nobody knows where this one was.
+    bag = write_bag(tmp_path / 'diverged', room, diverged=3)
+    (tmp_path / 'rest').mkdir()
+    report = import_bag([bag], BagSource(IMAGE, DEPTH, metres=0.), tmp_path / 'rest', 'rest')
+    assert (report.written, report.without_pose) == (FRAMES - 1, 2)
+
+
+def test_depth_of_another_frame_is_refused_unless_it_is_registered(tmp_path: Path, room: SampleRoom) -> None:
+    bag = write_bag(tmp_path / 'robot', room, depth_frame='depth_optical')
+    with pytest.raises(RecordingError, match=f"{DEPTH} is in frame 'depth_optical', {IMAGE} in 'optical'"):
+        import_bag([bag], BagSource(IMAGE, DEPTH, metres=0.), tmp_path, 'out')
+    (tmp_path / 'out').mkdir()
+    source = BagSource(IMAGE, DEPTH, metres=0., map_frame='/map', registered=True)
+    assert import_bag([bag], source, tmp_path / 'out', 'out').written == FRAMES
+
+
+@pytest.mark.parametrize(('image', 'refused'), [
+    ('/omnidirectional/image_raw', True), ('/camera/image_rect_color', False), ('/camera/rect/image', False)])
+def test_what_is_rectified_is_known_by_a_part_of_the_name(tmp_path: Path, room: SampleRoom, image: str,
+                                                         refused: bool) -> None:
+    bag = write_bag(tmp_path / 'robot', room, image=image, distortion=0.1)
+    source = BagSource(image, DEPTH, '/camera/color/camera_info', metres=0.)
+    (tmp_path / 'out').mkdir()
+    if refused:
+        with pytest.raises(RecordingError, match='are distorted'):
+            import_bag([bag], source, tmp_path / 'out', 'out')
+    else:
+        assert import_bag([bag], source, tmp_path / 'out', 'out').written == FRAMES
 
 
 def test_depth_may_be_late_and_distorted_images_may_be_rectified(tmp_path: Path, room: SampleRoom) -> None:
@@ -207,14 +248,26 @@ def test_what_is_no_bag_is_one_sentence(tmp_path: Path, capsys) -> None:
 
 def test_transforms_are_interpolated_and_never_guessed() -> None:
     transforms = Transforms()
-    transforms.add('odom', 'base', 200, se3_exp(np.array([2., 0., 0., 0., 0., 1.])))
-    transforms.add('odom', 'base', 100, np.eye(4))
-    transforms.add('base', '/eye', 0, T_BASE_LINK, static=True)
-    transforms.sort()
-    chain = transforms.chain('odom', 'eye')
-    assert transforms.at(chain, 99) is None and transforms.at(chain, 201) is None
-    np.testing.assert_allclose(transforms.at(chain, 100), T_BASE_LINK)
-    np.testing.assert_allclose(transforms.at(chain, 125), se3_exp(np.array([.5, 0., 0., 0., 0., .25])) @ T_BASE_LINK,
-                               atol=1e-12)
-    with pytest.raises(RecordingError, match="'base' has two parents in the bag, 'odom' and 'map'"):
-        transforms.add('map', 'base', 300, np.eye(4))
+    for parent, child, static in (('odom', 'base', False), ('base', 'eye', True), ('eye', 'tag', False),
+                                  ('base', 'tag', False)):
+        transforms.link(parent, child, static)
+    chain, tenth, step = transforms.chain('odom', 'eye'), SECOND // 10, np.array([.2, 0., 0., 0., 0., .1])
+    assert chain == ('eye', 'base')
+    transforms.add('base', 2 * tenth, se3_exp(step))
+    transforms.add('base', tenth, np.eye(4))
+    assert transforms.at(chain, 2 * tenth) is None, 'nothing is known of the lens'
+    transforms.add('eye', 0, T_BASE_LINK)
+    assert transforms.at(chain, tenth - 1) is None and transforms.at(chain, 2 * tenth + 1) is None
+    np.testing.assert_allclose(transforms.at(chain, tenth), T_BASE_LINK)
+    np.testing.assert_allclose(transforms.at(chain, tenth + tenth // 4), se3_exp(step / 4) @ T_BASE_LINK, atol=1e-12)
+    # Silence while it stood tells where it was; while it went, or where it jumped, nothing does.
+    transforms.add('base', 20 * SECOND, se3_exp(step))
+    np.testing.assert_allclose(transforms.at(chain, 9 * SECOND), se3_exp(step) @ T_BASE_LINK, atol=1e-12)
+    transforms.add('base', 22 * SECOND, se3_exp(2 * step))
+    transforms.add('base', 22 * SECOND + tenth, se3_exp(2 * step) @ make_pose(translation=np.array([1., 0., 0.])))
+    assert transforms.at(chain, 21 * SECOND) is None and transforms.at(chain, 22 * SECOND + tenth // 2) is None
+    with pytest.raises(RecordingError, match="'tag' has several parents in the bag, base and eye"):
+        transforms.chain('odom', 'tag')
+    transforms.link('odom', 'base', True)
+    with pytest.raises(RecordingError, match="'base' is told by /tf and by /tf_static"):
+        transforms.chain('odom', 'eye')

@@ -25,6 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--camera-info', metavar='TOPIC',
                         help="their intrinsics (default: camera_info beside the images' topic)")
     parser.add_argument('--map-frame', default='map', metavar='FRAME', help='frame of the poses, z up (default: map)')
+    parser.add_argument('--tf', default='/tf', metavar='TOPIC',
+                        help='transforms, with _static behind it those that stay (default: /tf)')
     parser.add_argument('--slop', type=_length, default=0.02, metavar='SECONDS',
                         help='how far apart the stamps of an image and its depth may be (default: 0.02)')
     parser.add_argument('--metres', type=_length, default=0.05, help='leave out what moved less than this (default: '
@@ -34,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='things move in it: keep every image, and render from that of the same time')
     parser.add_argument('--rectified', action='store_true',
                         help='the images are rectified, though camera_info has coefficients of distortion')
+    parser.add_argument('--registered', action='store_true',
+                        help='depth is registered to the images, though it is in another frame')
     parser.add_argument('--output', required=True, metavar='DIR', help='where to write the recording')
     parser.add_argument('--force', action='store_true', help='replace an earlier import in the output folder')
 
@@ -52,8 +56,8 @@ def run(args: argparse.Namespace) -> int:
     """Write the recording and open it; nothing is left behind where it cannot be."""
     from inspatio_ros.reference import open_reference
     from inspatio_ros.reference.bag import FILES, BagSource, import_bag
-    source = BagSource(args.image, args.depth, args.camera_info, args.map_frame, args.slop, args.metres, args.degrees,
-                       args.moving, args.rectified)
+    source = BagSource(args.image, args.depth, args.camera_info, args.map_frame, args.tf, args.slop, args.metres,
+                       args.degrees, args.moving, args.rectified, args.registered)
     with options.output_folder(args.output, FILES, args.force) as folder:
         report = import_bag(args.bag, source, folder, Path(args.output).resolve().name)
         open_reference(folder)
