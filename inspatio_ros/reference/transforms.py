@@ -12,6 +12,7 @@ import numpy as np
 from inspatio_ros.errors import RecordingError
 from inspatio_ros.geometry import interpolate, invert
 
+#: Stamps are in these, a second has so many.
 NANOSECONDS = 1_000_000_000
 #: Between two transforms that are farther apart than this, metres and radians, nothing is known where they are more
 #: than so many seconds apart, or where the way between them is faster, metres and radians a second, than robots go:
@@ -45,8 +46,8 @@ class Transforms:
                 raise RecordingError(f'frame {chain[-1]!r} has several parents in the bag, '
                                      f'{" and ".join(sorted(parents))}; leave out what publishes all but one of them')
             if len(self._kinds[chain[-1]]) > 1:
-                raise RecordingError(f'the transform of frame {chain[-1]!r} is told by /tf and by /tf_static; leave '
-                                     'out what publishes one of them')
+                raise RecordingError(f'frame {chain[-1]!r} is told by static transforms and by others; '
+                                     'leave out what publishes one of them')
             chain.extend(parents)
         if chain[-1] != target:
             links = ', '.join(sorted(f'{parent} -> {child}' for child, parents in self._parents.items()

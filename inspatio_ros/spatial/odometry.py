@@ -20,8 +20,8 @@ import numpy as np
 
 from inspatio_ros.errors import ConfigurationError
 from inspatio_ros.geometry import interpolate, invert, is_rigid, make_pose, pose_from_quaternion
+from inspatio_ros.reference.transforms import NANOSECONDS
 
-NANOSECONDS = 1_000_000_000
 #: A quaternion whose length differs from 1 by more than this is not an orientation.
 QUATERNION_TOLERANCE = 1e-2
 #: What to do when frames are generated slower than they are due.
